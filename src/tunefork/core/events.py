@@ -1,0 +1,87 @@
+"""What a run tells the world. The loop prints nothing: it sends these to its sinks.
+
+A sink is any callable that takes an event: a progress bar, `metrics.jsonl`, a registry, a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Training begins, or goes on at `step` of a run that was interrupted."""
+
+    steps: int
+    step: int
+    trainable_parameters: int
+    total_parameters: int
+    tokens_per_epoch: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimizer step: `loss` is the weighted mean over its trained tokens."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int  # tokens seen since the run began
+    tokens_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Held-out loss after `step` steps; `is_best` where it is the lowest so far."""
+
+    step: int
+    loss: float
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A checkpoint lies on disk, whole."""
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something the user can act on."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """Training is over. `reason` is `finished` or `early_stop`."""
+
+    step: int
+    reason: str
+    best_step: int
+    best_loss: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` pieces of some other long work, such as answering questions."""
+
+    what: str
+    done: int
+    total: int
+
+
+Event = RunStarted | StepDone | Validated | CheckpointSaved | Warned | RunEnded | Progress
+Sink = Callable[[Event], None]
+
+
+def no_sink(event: Event) -> None:
+    """Ignore the event."""
