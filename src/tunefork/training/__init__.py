@@ -1,0 +1,18 @@
+"""One visible loop for every strategy, objective and device."""
+
+from tunefork.training.checkpoint import CheckpointStore, TrainState
+from tunefork.training.loop import TrainResult, train, validation_loss
+from tunefork.training.packing import Plan
+from tunefork.training.settings import TrainSettings
+from tunefork.training.step import TrainStep
+
+__all__ = [
+    "CheckpointStore",
+    "Plan",
+    "TrainResult",
+    "TrainSettings",
+    "TrainState",
+    "TrainStep",
+    "train",
+    "validation_loss",
+]

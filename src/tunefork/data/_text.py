@@ -1,0 +1,55 @@
+"""Read a text file line by line, as UTF-8 and nothing else; say exactly where it is not."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunefork.core.errors import DataError, Where
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (1-based line, its text with line end); a leading byte order mark is dropped."""
+    offset_bytes = 0
+    try:
+        with path.open("rb") as file:
+            for line, raw in enumerate(file, start=1):
+                yield line, _decode(raw, line, offset_bytes, path)
+                offset_bytes += len(raw)
+    except OSError as error:
+        raise DataError(
+            f"the file cannot be read: {error.strerror or error}",
+            where=path,
+            hint="check that you may read it",
+        ) from error
+
+
+def _decode(raw: bytes, line: int, offset_bytes: int, path: Path) -> str:
+    where = Where(str(path), line)
+    if line == 1:
+        if raw.startswith(_UTF16):
+            raise DataError("the file is UTF-16, not UTF-8", where=where, hint=_to_utf8("UTF-16"))
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+    if b"\0" in raw:
+        at = offset_bytes + raw.index(b"\0")
+        raise DataError(
+            f"a zero byte (at byte {at}): this is no UTF-8 text",
+            where=where,
+            hint="if it is UTF-16, " + _to_utf8("UTF-16LE") + "; if it is binary, export it as CSV",
+        )
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = offset_bytes + error.start
+        raise DataError(
+            f"not UTF-8: byte 0x{raw[error.start]:02x} at byte {at} of the file",
+            where=where,
+            hint=_to_utf8("WINDOWS-1252"),
+        ) from error
+
+
+def _to_utf8(encoding: str) -> str:
+    return f"save it as UTF-8, for example with `iconv -f {encoding} -t UTF-8 OLD > NEW`"

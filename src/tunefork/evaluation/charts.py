@@ -1,0 +1,194 @@
+"""Charts for the report: plain SVG text, no library, colours left to the page's style sheet.
+
+Each chart takes its width, so that a page can hold one for wide screens and one for phones
+with letters of the same size in both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+Point = tuple[int, float]
+
+_MOST_POINTS = 240
+_NARROW_PIXELS = 480
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Losses over the steps of a run, in nats per token; finite values only are drawn."""
+
+    training: Sequence[Point]
+    validation: Sequence[Point]
+    base_validation_loss: float | None
+    best_step: int | None
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Maps values to pixels, with its ticks."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: tuple[float, ...]
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def score_chart(scores: Mapping[str, tuple[float, float, float]], width: int) -> Markup:
+    """Draw each rung's score (0 to 1) as a dot on its interval; `width` in pixels."""
+    is_narrow = width < _NARROW_PIXELS
+    left = 78 if is_narrow else 130
+    row, top = 44, 8
+    height = top + row * len(scores) + 30
+    x = _Scale(0, 1, left, width - 62, (0, 0.25, 0.5, 0.75, 1))
+    parts = [
+        f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{top}" y2="{height - 30}"/>'
+        f'<text class="tick" x="{x(t):.1f}" y="{height - 12}" text-anchor="middle">'
+        f"{100 * t:.0f} %</text>"
+        for t in x.ticks
+    ]
+    spoken = []
+    for index, (name, (score, low, high)) in enumerate(scores.items()):
+        y = top + row * (index + 0.5)
+        kind = "tuned" if "tuned" in name else "other"
+        parts.append(
+            f'<text class="label" x="0" y="{y + 5:.1f}">{escape(name)}</text>'
+            f'<g class="{kind}"><line class="span" x1="{x(low):.1f}" x2="{x(high):.1f}" '
+            f'y1="{y}" y2="{y}"/>'
+            f'<circle class="dot" cx="{x(score):.1f}" cy="{y}" r="6.5"/></g>'
+            f'<text class="value" x="{width}" y="{y + 5:.1f}" text-anchor="end">'
+            f"{100 * score:.1f} %</text>"
+        )
+        spoken.append(f"{name} {100 * score:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
+    title = "Score on the golden questions: " + "; ".join(spoken)
+    return _svg(width, height, title, parts)
+
+
+def loss_chart(curves: Curves, width: int) -> Markup | None:
+    """Draw the losses with axes and a mark at the best step; None where there are no points."""
+    training = _thinned(_finite(curves.training))
+    validation = _finite(curves.validation)
+    steps = [step for step, _ in (*training, *validation)]
+    losses = [loss for _, loss in (*training, *validation)]
+    if not steps:
+        return None
+    base = curves.base_validation_loss
+    if base is not None and math.isfinite(base):
+        losses.append(base)
+    else:
+        base = None
+    is_narrow = width < _NARROW_PIXELS
+    height = 260 if is_narrow else 320
+    x = _nice_scale(min(0, *steps), max(steps), 44, width - 12, 4 if is_narrow else 8)
+    y = _nice_scale(min(losses), max(losses), height - 44, 14, 5)
+    parts = [*_axes(x, y, width, height)]
+    if base is not None:
+        parts.append(
+            f'<line class="base" x1="{x.start}" x2="{x.end}" '
+            f'y1="{y(base):.1f}" y2="{y(base):.1f}"/>'
+        )
+    parts += [*_line(training, "training", x, y), *_line(validation, "validation", x, y)]
+    parts += [
+        f'<circle class="point" cx="{x(step):.1f}" cy="{y(loss):.1f}" r="3"/>'
+        for step, loss in validation
+    ]
+    parts += _best(curves.best_step, validation, x, y)
+    return _svg(width, height, _loss_title(curves, validation), parts)
+
+
+def _axes(x: _Scale, y: _Scale, width: int, height: int) -> Iterable[str]:
+    for tick, text in zip(y.ticks, _tick_texts(y.ticks), strict=True):
+        yield (
+            f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{y(tick):.1f}" '
+            f'y2="{y(tick):.1f}"/><text class="tick" x="{x.start - 8}" y="{y(tick) + 4:.1f}" '
+            f'text-anchor="end">{text}</text>'
+        )
+    for tick, text in zip(x.ticks, _tick_texts(x.ticks), strict=True):
+        yield (
+            f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{y.start}" '
+            f'y2="{y.start + 5}"/><text class="tick" x="{x(tick):.1f}" y="{y.start + 20}" '
+            f'text-anchor="middle">{text}</text>'
+        )
+    yield f'<line class="axis" x1="{x.start}" x2="{x.end}" y1="{y.start}" y2="{y.start}"/>'
+    middle = (x.start + x.end) / 2
+    yield f'<text class="tick" x="{middle:.1f}" y="{height - 4}" text-anchor="middle">step</text>'
+
+
+def _line(points: Sequence[Point], kind: str, x: _Scale, y: _Scale) -> list[str]:
+    if len(points) < 2:
+        return []
+    places = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in points)
+    return [f'<polyline class="{kind}" points="{places}"/>']
+
+
+def _best(step: int | None, validation: Sequence[Point], x: _Scale, y: _Scale) -> list[str]:
+    loss = dict(validation).get(step) if step is not None else None
+    if step is None or loss is None:
+        return []
+    at = x(step)
+    is_right = at > (x.start + x.end) / 2
+    side, gap = ("end", -8) if is_right else ("start", 8)
+    return [
+        f'<line class="best" x1="{at:.1f}" x2="{at:.1f}" y1="{y.end}" y2="{y.start}"/>'
+        f'<circle class="best-dot" cx="{at:.1f}" cy="{y(loss):.1f}" r="6"/>'
+        f'<text class="best-label" x="{at + gap:.1f}" y="{y.end + 12}" text-anchor="{side}">'
+        f"best: {loss:.3f} at step {step:,}</text>"
+    ]
+
+
+def _loss_title(curves: Curves, validation: Sequence[Point]) -> str:
+    if not validation:
+        return "Training loss over the steps of the run"
+    (_, first), (last_step, last) = validation[0], validation[-1]
+    title = f"Loss over steps: validation from {first:.3f} to {last:.3f} at step {last_step}"
+    if curves.best_step is not None:
+        title += f"; best at step {curves.best_step}"
+    return title
+
+
+def _svg(width: int, height: float, title: str, parts: Iterable[str]) -> Markup:
+    text = escape(title)
+    # Every part is built above from numbers and escaped names.
+    return Markup(
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{text}">'
+        f"<title>{text}</title>{''.join(parts)}</svg>"
+    )
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [(step, loss) for step, loss in points if math.isfinite(loss)]
+
+
+def _thinned(points: list[Point]) -> list[Point]:
+    """Average runs of neighbours where there are more points than the eye can tell apart."""
+    size = math.ceil(len(points) / _MOST_POINTS)
+    if size <= 1:
+        return points
+    runs = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(run[len(run) // 2][0], math.fsum(p[1] for p in run) / len(run)) for run in runs]
+
+
+def _nice_scale(low: float, high: float, start: float, end: float, most_ticks: int) -> _Scale:
+    """Return a scale whose ticks are round numbers and whose ends are ticks."""
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        low, high = low - 0.5, high + 0.5
+    rough = (high - low) / most_ticks
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * magnitude for m in (1, 2, 2.5, 5, 10, 20) if m * magnitude >= rough)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    ticks = tuple(index * step for index in range(first, last + 1))
+    return _Scale(ticks[0], ticks[-1], start, end, ticks)
+
+
+def _tick_texts(ticks: Sequence[float]) -> list[str]:
+    step = ticks[1] - ticks[0]
+    decimals = next((d for d in range(9) if abs(round(step, d) - step) < step * 1e-6), 9)
+    return [f"{tick:,.{decimals}f}" for tick in ticks]

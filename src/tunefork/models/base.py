@@ -1,0 +1,138 @@
+"""Find a base model: the bundled `tiny`, a folder, or a hub id. No weights are read here."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tunefork.core.errors import ModelError, did_you_mean
+from tunefork.core.hashing import hash_file, hash_json
+
+_BUNDLED = {"tiny": Path(__file__).parent / "tiny"}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model's folder, in Hugging Face's format."""
+
+    name: str  # as the user wrote it
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The model's `config.json`."""
+        path = self.folder / "config.json"
+        try:
+            config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ModelError(f"not a model's config: {error}", where=path) from error
+        return config
+
+    @cached_property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The safetensors files, in name order."""
+        return tuple(sorted(self.folder.glob("*.safetensors")))
+
+    @property
+    def weight_bytes(self) -> int:
+        """The size of the weight files."""
+        return sum(path.stat().st_size for path in self.weight_files)
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest row the model was made for, in tokens, where its config says so."""
+        for key in ("max_position_embeddings", "n_positions"):
+            if isinstance(self.config.get(key), int):
+                return int(self.config[key])
+        return None
+
+    def hash(self) -> str:
+        """Return one hash over every file that decides what the model computes."""
+        names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+        files = [self.folder / name for name in names if (self.folder / name).is_file()]
+        return hash_json({path.name: hash_file(path) for path in (*files, *self.weight_files)})
+
+
+def find_base(name: str, relative_to: Path | None = None) -> Base:
+    """Return the base that `name` stands for.
+
+    Args:
+        name: `tiny`, a folder, or a hub id such as `HuggingFaceTB/SmolLM2-135M-Instruct`.
+        relative_to: The folder that a relative folder is looked for in first.
+
+    Raises:
+        ModelError: There is no such base, or it is no safetensors model folder.
+    """
+    if name in _BUNDLED:
+        return Base(name, _BUNDLED[name])
+    for folder in _candidates(name, relative_to):
+        if folder.is_dir():
+            return _checked(Base(name, folder.resolve()))
+        if folder.is_file():
+            raise ModelError(
+                f"the base `{name}` is a file",
+                where=folder,
+                hint="name the folder that holds config.json and the safetensors files",
+            )
+    if _HUB_ID.fullmatch(name) and not name.startswith("."):
+        return _checked(Base(name, _download(name)))
+    raise ModelError(
+        f"there is no base `{name}`",
+        hint=did_you_mean(name, list(_BUNDLED))
+        or "use `tiny`, a folder with a Hugging Face model, or a hub id such as owner/model",
+    )
+
+
+def _candidates(name: str, relative_to: Path | None) -> list[Path]:
+    given = Path(name).expanduser()
+    if given.is_absolute() or relative_to is None:
+        return [given]
+    return [relative_to / given, given]
+
+
+def _checked(base: Base) -> Base:
+    if not (base.folder / "config.json").is_file():
+        raise ModelError(
+            f"the folder `{base.name}` is no model: it has no config.json",
+            where=base.folder,
+            hint="a Hugging Face model folder holds config.json, tokenizer.json and *.safetensors",
+        )
+    if not base.weight_files:
+        pickles = sorted([*base.folder.glob("*.bin"), *base.folder.glob("*.pt*")])
+        if pickles:
+            raise ModelError(
+                f"the weights of `{base.name}` are a pickle ({pickles[0].name}), "
+                "which can run code when it is read",
+                where=pickles[0],
+                hint="convert it: load it where you trust it and call "
+                "`model.save_pretrained(folder)`, which writes safetensors",
+            )
+        raise ModelError(
+            f"the folder `{base.name}` has no *.safetensors file",
+            where=base.folder,
+            hint="copy or download the weights into it",
+        )
+    if not isinstance(base.config.get("model_type"), str):
+        raise ModelError("config.json names no model_type", where=base.folder / "config.json")
+    return base
+
+
+def _download(name: str) -> Path:
+    # The hub client's own cache: a base that was fetched once is found again offline.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"cannot get the base `{name}` from the hub: {reason}",
+            hint="check the name and the network, or name a folder on this machine",
+        ) from error

@@ -1,0 +1,119 @@
+"""Load a base's weights onto a device, in the number format that the device computes best."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from tunefork.core.errors import ModelError
+from tunefork.models.attention import ATTENTION_NAME
+from tunefork.models.base import Base
+from tunefork.models.layout import Layout
+
+# Models whose layers carry a state along the row: documents cannot share a row there.
+_RECURRENT = {"mamba", "mamba2", "rwkv", "jamba", "bamba", "zamba2", "falcon_mamba", "qwen3_next"}
+
+
+def compute_dtype(device: torch.device) -> tuple[torch.dtype, str]:
+    """Return the number format to compute in on a device, and the reason in words."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16, "the GPU multiplies bf16"
+    if device.type == "cpu" and _cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+        return torch.bfloat16, "the processor multiplies bf16"
+    return torch.float32, f"no bf16 products on this {device.type}"
+
+
+def _cpu_flags() -> set[str]:
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return set()
+    for line in path.read_text(errors="replace").splitlines():
+        if line.startswith("flags"):
+            return set(line.split())
+    return set()
+
+
+def load_model(
+    base: Base, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> Any:
+    """Load a decoder so that it runs over packed rows, with dropout off and nothing trainable.
+
+    Args:
+        base: Where it lies.
+        device: Where to put it.
+        dtype: What to compute in; by default what `compute_dtype` says.
+
+    Returns:
+        A transformers causal language model.
+
+    Raises:
+        ModelError: The folder holds no decoder that runs over packed rows, or damaged weights.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    device = torch.device(device)
+    model_type = base.config["model_type"]
+    if model_type in _RECURRENT:
+        raise ModelError(
+            f"`{base.name}` is a recurrent model ({model_type}), which is not supported yet",
+            where=base.folder,
+            hint="use a transformer decoder such as Llama, Qwen, Mistral, Gemma or GPT-2",
+        )
+    try:
+        config = AutoConfig.from_pretrained(base.folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            base.folder,
+            config=config,
+            dtype=dtype or compute_dtype(device)[0],
+            attn_implementation=ATTENTION_NAME,
+            use_safetensors=True,
+        )
+    except (SafetensorError, ValueError, KeyError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"cannot load the base `{base.name}`: {reason}",
+            where=base.folder,
+            hint="it must be a complete Hugging Face decoder with undamaged safetensors",
+        ) from error
+    model.requires_grad_(False)
+    return model.eval().to(device)
+
+
+def run_on(
+    model: Any, ids: torch.Tensor, layout: Layout, keep: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Run a model over one packed row and return logits.
+
+    Args:
+        model: What `load_model` returned.
+        ids: (tokens,).
+        layout: Which token sees which.
+        keep: Places in the row to compute logits at; all where None.
+
+    Returns:
+        (places, vocabulary), in the model's number format.
+    """
+    output = model(
+        input_ids=ids.unsqueeze(0),
+        position_ids=layout.positions,
+        use_cache=False,
+        logits_to_keep=0 if keep is None else keep,
+        layout=layout,
+    )
+    logits: torch.Tensor = output.logits[0]
+    return logits
+
+
+def hash_parameters(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Return one hash over named tensors as they lie in memory."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(parameters, key=lambda pair: pair[0]):
+        digest.update(name.encode())
+        raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return "sha256:" + digest.hexdigest()

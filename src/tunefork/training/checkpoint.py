@@ -1,0 +1,107 @@
+"""Checkpoints: whole or not there, checked by hash when read, and no pickle in them.
+
+    checkpoints/step-000120/state.json          step, best so far, hash of each file beside it
+    checkpoints/step-000120/optimizer.safetensors   weights being trained and their moments
+    best/                                        the same two files, for the best weights
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tunefork.core.files import new_folder, write_json
+from tunefork.core.hashing import hash_file
+
+_TENSORS = "tensors.safetensors"
+_STATE = "state.json"
+_KEPT = 2  # the newest, and the one before in case the newest is damaged
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where a run stands, besides its tensors."""
+
+    step: int = 0  # optimizer steps done
+    tokens: int = 0  # tokens seen
+    seconds: float = 0.0  # spent training, over all sittings
+    best_step: int = 0
+    best_loss: float | None = None
+    base_loss: float | None = None  # held-out loss before the first step
+    stale: int = 0  # validations since the best
+    last_train_loss: float | None = None
+
+
+class CheckpointStore:
+    """The checkpoints of one run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "checkpoints"
+        self.best_folder = folder / "best"
+
+    def save(self, state: TrainState, tensors: dict[str, torch.Tensor]) -> Path:
+        """Write a checkpoint and drop all but the newest two."""
+        path = self.folder / f"step-{state.step:06d}"
+        _write(path, state, tensors)
+        for old in self._newest_first()[_KEPT:]:
+            shutil.rmtree(old)
+        return path
+
+    def save_best(self, state: TrainState, tensors: dict[str, torch.Tensor]) -> None:
+        """Keep these weights as the run's best so far."""
+        weights = {name: t for name, t in tensors.items() if name.startswith("master.")}
+        _write(self.best_folder, state, weights)
+
+    def load_newest(self) -> tuple[TrainState, dict[str, torch.Tensor], list[Path]] | None:
+        """Return the newest undamaged checkpoint, and the damaged ones passed over."""
+        damaged = []
+        for path in self._newest_first():
+            try:
+                return *_read(path), damaged
+            except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+                damaged.append(path)
+        return None
+
+    def load_best(self) -> dict[str, torch.Tensor]:
+        """Return the best weights."""
+        return _read(self.best_folder)[1]
+
+    def remove(self) -> None:
+        """Drop everything: the run is finished and its result lies elsewhere."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.best_folder, ignore_errors=True)
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("step-" + "[0-9]" * 6), reverse=True)
+
+
+def _write(path: Path, state: TrainState, tensors: dict[str, torch.Tensor]) -> None:
+    with new_folder(path) as folder:
+        try:
+            save_file({k: t.cpu().contiguous() for k, t in tensors.items()}, folder / _TENSORS)
+        except SafetensorError as error:  # how it reports a refusal by the operating system
+            raise _as_os_error(error) from error
+        write_json(
+            folder / _STATE,
+            {"state": asdict(state), "hash": hash_file(folder / _TENSORS)},
+        )
+
+
+def _as_os_error(error: SafetensorError) -> OSError:
+    import errno
+
+    is_full = "No space left" in str(error) or "StorageFull" in str(error)
+    return OSError(errno.ENOSPC if is_full else errno.EIO, str(error))
+
+
+def _read(path: Path) -> tuple[TrainState, dict[str, torch.Tensor]]:
+    record = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    if hash_file(path / _TENSORS) != record["hash"]:
+        raise ValueError(f"damaged checkpoint: {path}")
+    return TrainState(**record["state"]), load_file(path / _TENSORS)

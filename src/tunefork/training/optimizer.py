@@ -1,0 +1,90 @@
+"""AdamW on float32 masters, whatever number format the model computes in."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tunefork.training.settings import TrainSettings
+
+
+class MasterAdamW:
+    """AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) over named parameters.
+
+    Gradients of all packed rows of a step add up in float32. Parameters in a shorter format get
+    a float32 master that the optimizer moves, and are the master's rounding after each step.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], settings: TrainSettings) -> None:
+        self.parameters = parameters
+        self.settings = settings
+        self.masters = {
+            name: parameter
+            if parameter.dtype == torch.float32
+            else nn.Parameter(parameter.detach().float())
+            for name, parameter in parameters.items()
+        }
+        # Norm gains, biases and other vectors are not pulled to zero.
+        groups = [
+            {"params": [p for p in self.masters.values() if p.ndim >= 2]},
+            {"params": [p for p in self.masters.values() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.adamw = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+
+    def collect(self) -> None:
+        """Add the gradients of one packed row to the masters' gradients."""
+        for name, parameter in self.parameters.items():
+            master = self.masters[name]
+            if master is parameter or parameter.grad is None:
+                continue
+            gradient = parameter.grad.float()
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            parameter.grad = None
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, move the masters, round them into the model, and return the gradient's norm."""
+        norm = nn.utils.clip_grad_norm_(self.masters.values(), self.settings.clip)
+        for group in self.adamw.param_groups:
+            group["lr"] = learning_rate
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        self._round()
+        return float(norm)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return masters and moments as named tensors: all that a checkpoint needs."""
+        found = {}
+        for name, master in self.masters.items():
+            found[f"master.{name}"] = master.detach()
+            for key, value in self.adamw.state.get(master, {}).items():
+                found[f"{key}.{name}"] = value
+        return found
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Take back what `state` returned."""
+        self.load_masters(state)
+        for name, master in self.masters.items():
+            self.adamw.state[master] = {
+                key: state[f"{key}.{name}"].to(master.device, copy=True)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in state
+            }
+
+    def load_masters(self, state: dict[str, torch.Tensor]) -> None:
+        """Take back the weights only."""
+        with torch.no_grad():
+            for name, master in self.masters.items():
+                master.copy_(state[f"master.{name}"])
+        self._round()
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        for name, parameter in self.parameters.items():
+            if self.masters[name] is not parameter:
+                parameter.copy_(self.masters[name])
