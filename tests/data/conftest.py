@@ -12,9 +12,28 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tokenizers.processors import ByteLevel, TemplateProcessing
 
 TEMPLATES = Path(__file__).parent / "templates"
-SPECIAL = """<bos> <eos> <unk> <pad> <|endoftext|> <|im_start|> <|im_end|> <start_of_turn>
-<end_of_turn> <|start_header|> <|end_header|> <|eot|> <|system|> <|user|> <|assistant|> <|tool|>
-<|end|> <|call|> [INST] [/INST]""".split()
+SPECIAL = [
+    "<bos>",
+    "<eos>",
+    "<unk>",
+    "<pad>",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|start_header|>",
+    "<|end_header|>",
+    "<|eot|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|tool|>",
+    "<|end|>",
+    "<|call|>",
+    "[INST]",
+    "[/INST]",
+]
 CORPUS = [
     "Hello there! What do cats do all day? They sleep a lot, and they play with boxes.",
     "You are a helpful assistant. Today: 26 Jul 2024\nUser: Hi\nAssistant: Hello\n\n",
@@ -53,7 +72,10 @@ def _pieces() -> Tokenizer:
         initial_alphabet=[chr(code) for code in range(32, 127)] + ["\n", "é", "▁", "🐈"],
         show_progress=False,
     )
+    # As in SentencePiece, pieces learned from text do not reach across words.
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.pre_tokenizer = None
     tokenizer.post_processor = TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
     )

@@ -40,7 +40,12 @@ def _a(text: str, **more: Any) -> Message:
 
 TWO = (_u("Hi"), _a("Hello"), _u("And cats?"), _a("They sleep."))
 THOUGHTS = (_u("Hi"), _a("Hello", reasoning="Greet."), _u("Warm?"), _a("Yes", reasoning="Look."))
-INLINE = (_u("Hi"), _a("<think>\nA\n</think>\n\nHello"), _u("Warm?"), _a("<think>\nB\n</think>\n\nYes"))
+INLINE = (
+    _u("Hi"),
+    _a("<think>\nA\n</think>\n\nHello"),
+    _u("Warm?"),
+    _a("<think>\nB\n</think>\n\nYes"),
+)
 TOOLS = (_u("Warm?"), _a("", tool_calls=_call("weather")), Message("tool", "21"), _a("It is 21."))
 
 CASES = [
@@ -85,7 +90,7 @@ CASES = [
     ("bracketed", TWO, [" Hello <eos>", " They sleep. <eos>"]),
     ("generation_blocks", TWO, ["Hello<|im_end|>", "They sleep.<|im_end|>"]),
     ("role_tokens_end_turns", TWO, ["Hello<|user|>", "They sleep."]),
-    ("eos_after_every_turn", TWO, ["\nHello<eos>", "\nThey sleep.<eos>"]),
+    ("eos_after_every_turn", TWO, ["Hello<eos>", "They sleep.<eos>"]),
     ("plain_headings", TWO, ["Hello<eos>", "They sleep.<eos>"]),
     ("channels", TWO, ["Hello", "They sleep.<|endoftext|>"]),
     (
@@ -118,7 +123,9 @@ def test_trained_text(
 
 @pytest.mark.parametrize("template", ["chatml_default_system", "bracketed", None])
 def test_pieces_train_the_same_text(template: str | None, make_folder: Any) -> None:
-    tokenizer = load_tokenizer(make_folder(template, "pieces", bos_token="<bos>", eos_token="<eos>"))
+    tokenizer = load_tokenizer(
+        make_folder(template, "pieces", bos_token="<bos>", eos_token="<eos>")
+    )
     rendered = Renderer(tokenizer, DATE).render(Example(TWO, Where("rows", 1)))
     found = [text.strip() for text in _trained(rendered, tokenizer)]
     end = "<|im_end|>" if template == "chatml_default_system" else "<eos>"
@@ -234,7 +241,7 @@ def test_broken_template_is_a_model_error(make_folder: Any) -> None:
         "{{ messages.append(1) }}",
         "{% set ns = namespace() %}{% set ns.__class__ = 1 %}",
         "{{ dict.__class__.__mro__ }}",
-        "{{ strftime_now.__self__.__class__ }}",
+        "{{ strftime_now.__globals__['os'] }}",
         "{{ 1 / 0 }}",
         "{{ messages[0].content + 1 }}",
         "{{ messages[9].content.x }}",

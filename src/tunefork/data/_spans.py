@@ -66,13 +66,14 @@ class SpanFinder:
             DataError: where the template does not show the turn.
         """
         marked = self._render([*turns[:index], _marked(turns[index]), *turns[index + 1 :]], tools)
+        is_dropped = marked is not None and _MARK not in marked
         begin = self._begin(text, marked, turns[:index], tools)
         end = self._end_of_content(text, marked)
         if end is None:
             end = self._end_of_turn(text, turns[: index + 1], tools)
-        if begin is None or end is None:
+        if is_dropped or begin is None or end is None:
             raise DataError(
-                f"the model's chat template does not show turn {index + 1} where it should be",
+                f"the chat template does not show turn {index + 1}, so it cannot be trained",
                 where=where,
                 hint="give this turn `weight: 0`, or remove it",
             )

@@ -20,11 +20,15 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield line, _decode(raw, line, offset_bytes, path)
                 offset_bytes += len(raw)
     except OSError as error:
-        raise DataError(
-            f"the file cannot be read: {error.strerror or error}",
-            where=path,
-            hint="check that you may read it",
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error for a path that the operating system does not let us read."""
+    reason = error.strerror or str(error)
+    return DataError(
+        f"cannot be read: {reason}", where=path, hint="check the path, and that you may read it"
+    )
 
 
 def _decode(raw: bytes, line: int, offset_bytes: int, path: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunefork.core.errors import DataError, Where, did_you_mean
-from tunefork.data._text import text_lines
+from tunefork.data._text import text_lines, unreadable
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -46,7 +46,10 @@ def scan_records(path: Path) -> Iterator[Record | DataError]:
     Raises:
         DataError: where the file as a whole cannot be read.
     """
-    read = _reader(path)
+    try:
+        read = _reader(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
     n_rows = 0
     for found in read(path):
         n_rows += 1
@@ -168,7 +171,7 @@ def _skip(text: str, at: int) -> int:
 
 def _parse(text: str, where: Where, first_line: int) -> Any:  # a JSON value has no type
     try:
-        return json.loads(text)
+        return json.loads(text.rstrip())  # so that no fault lies behind the last line
     except json.JSONDecodeError as error:
         line = Where(where.file, first_line + error.lineno - 1)
         if where.line is None and error.msg == "Extra data":
@@ -230,7 +233,7 @@ def _read_table(path: Path, delimiter: str) -> Iterator[Record | DataError]:
         if not row:  # a blank line
             continue
         if not header:
-            header = _check_header(row, where)
+            header = _check_header(row, delimiter, where)
         elif len(row) == len(header):
             yield Record(dict(zip(header, row, strict=True)), where)
         else:
@@ -241,8 +244,15 @@ def _read_table(path: Path, delimiter: str) -> Iterator[Record | DataError]:
             )
 
 
-def _check_header(row: list[str], where: Where) -> list[str]:
+def _check_header(row: list[str], delimiter: str, where: Where) -> list[str]:
     names = [name.strip() for name in row]
+    other = next((mark for mark in ";,\t|" if mark != delimiter and mark in names[0]), None)
+    if len(names) == 1 and other is not None:
+        raise DataError(
+            f"the columns are separated by {other!r}, not by {delimiter!r}",
+            where=where,
+            hint="`.csv` files have commas and `.tsv` files have tabs; save the file again as one",
+        )
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise DataError(

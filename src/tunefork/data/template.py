@@ -166,7 +166,7 @@ def _environment(date: datetime.date) -> ImmutableSandboxedEnvironment:
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = now.strftime
+    environment.globals["strftime_now"] = lambda layout: now.strftime(layout)  # no way to `now`
     environment.globals["namespace"] = _Namespace
     environment.globals["dict"] = _Dict()
     return environment

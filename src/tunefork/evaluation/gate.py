@@ -116,9 +116,9 @@ def _gain(paired: PairedResult | None, settings: GateSettings) -> _Finding:
 
 
 def _more(paired: PairedResult, settings: GateSettings) -> str:
-    if settings.min_gain <= paired.gain <= 0:
-        return "both are alike so far, and no number of questions shows a gain of nothing"
     groups = questions_needed(paired, settings.min_gain, settings.confidence)
+    if groups is None:
+        return "the gain lies on the line itself, and no number of questions can settle that"
     if groups > _MANY_QUESTIONS:
         return f"it would take more than {_MANY_QUESTIONS:,} questions about other facts"
     return f"add about {groups:,} question{'s' if groups > 1 else ''}, each about another fact"

@@ -119,21 +119,24 @@ def paired_test(
     )
 
 
-def questions_needed(paired: PairedResult, min_gain: float = 0.0, confidence: float = 0.95) -> int:
+def questions_needed(
+    paired: PairedResult, min_gain: float = 0.0, confidence: float = 0.95
+) -> int | None:
     """Return about how many more groups would settle whether the tuned model is better.
 
     Settled means: a gain of at least `min_gain` has its interval above zero, or a smaller one
     has its interval below `min_gain`. Reckons that gain and spread stay as they are, so that
-    the interval narrows with the square root of the number of groups. At least 1; zero gain
-    at `min_gain` zero can never be settled and is an error of the caller.
+    the interval narrows with the square root of the number of groups. At least 1; None where
+    the gain lies on the line itself, which no number of questions can settle.
     """
-    if paired.gain >= min_gain:
+    if paired.gain >= min_gain - _ROUNDING:
         distance, half_width = paired.gain, paired.gain - paired.low
         # Fewer groups cannot reach the level even when all of them agree.
         fewest = math.ceil(math.log2(2 / (1 - confidence)))
     else:
         distance, half_width, fewest = min_gain - paired.gain, paired.high - paired.gain, 1
-    assert distance > 0, "no number of questions tells zero gain from zero"
+    if distance <= _ROUNDING:
+        return None
     wanted = paired.groups * (half_width / distance) ** 2
     return max(1, math.ceil(wanted) - paired.groups, fewest - paired.groups)
 

@@ -37,9 +37,10 @@ class TrainResult:
     """How a run ended. The model holds the best weights when `train` returns."""
 
     state: TrainState
-    steps: int
+    steps: int  # that were planned
     reason: str  # `finished` or `early_stop`
     resumed_from: int | None
+    trainable_parameters: int
 
 
 def train(
@@ -72,7 +73,8 @@ def train(
     optimizer = MasterAdamW(parameters, settings)
     plan = Plan(rows.lengths, settings)
     state, resumed_from = _restore(store, optimizer, sink)
-    sink(_started(step_module, parameters, plan, state, rows))
+    started = _started(step_module, parameters, plan, state, rows)
+    sink(started)
     if validation is not None and state.base_loss is None:
         state = replace(state, base_loss=validation_loss(step_module, validation, settings))
     clock = _Clock(state)
@@ -135,7 +137,7 @@ def train(
     best_step = state.best_step if validation is not None else state.step
     state = replace(state, best_step=best_step)
     sink(RunEnded(state.step, reason, best_step, state.best_loss, state.seconds))
-    return TrainResult(state, plan.steps, reason, resumed_from)
+    return TrainResult(state, plan.steps, reason, resumed_from, started.trainable_parameters)
 
 
 @torch.no_grad()

@@ -1,0 +1,129 @@
+"""Open a model by the name a user gives it: a base, an adapter, a tuned model or a run."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunefork.core.errors import ModelError
+from tunefork.core.files import home, write_json
+from tunefork.data import Renderer, load_tokenizer
+from tunefork.inference import ChatModel
+from tunefork.models import Base, find_base, load_model
+from tunefork.strategies import Strategy, is_adapter, load_adapter
+
+_CARD = "tunefork.json"  # what we know of a tuned model beyond the standard files
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A loaded model, its base still reachable where the strategy allows it."""
+
+    name: str
+    base: Base
+    chat: ChatModel
+    strategy: Strategy | None  # None for a base or a fully tuned model
+    is_tuned: bool
+
+    @contextlib.contextmanager
+    def base_chat(self) -> Iterator[ChatModel]:
+        """Give the base to talk to: the same weights with the adapter off, or a second load."""
+        if self.strategy is not None:
+            with self.strategy.disabled(self.chat.model):
+                yield self.chat
+        elif self.is_tuned:
+            yield chat_model(self.base, self.chat.renderer)
+        else:
+            yield self.chat
+
+
+def chat_model(base: Base, renderer: Renderer) -> ChatModel:
+    """Load a base to talk to."""
+    return ChatModel(load_model(base), renderer, base.max_length)
+
+
+def write_card(folder: Path, base: Base, date: datetime.date | None, run: str) -> None:
+    """Note beside a tuned model which base it belongs to, and how templates see the date."""
+    card = {
+        "base": base.name if not Path(base.name).is_dir() else str(base.folder),
+        "base_hash": base.hash(),
+        "date": date.isoformat() if date is not None else None,
+        "run": run,
+    }
+    write_json(folder / _CARD, card)
+
+
+def open_model(name: str) -> OpenedModel:
+    """Load a model by name.
+
+    Args:
+        name: A run's name or folder, an adapter or model folder, `tiny`, or a hub id.
+
+    Raises:
+        ModelError: There is no such model, or its base is missing or another than it was.
+    """
+    folder = _find_folder(name)
+    card = _read_card(folder) if folder is not None else {}
+    if folder is None or not (is_adapter(folder) or card):
+        base = find_base(name)
+        return OpenedModel(name, base, chat_model(base, _renderer(base, None)), None, False)
+    date = datetime.date.fromisoformat(card["date"]) if card.get("date") else None
+    base = find_base(str(card.get("base") or _peft_base(folder)), relative_to=folder)
+    if card and card["base_hash"] != base.hash():
+        raise ModelError(
+            f"`{name}` was tuned on another version of its base `{base.name}`",
+            where=folder / _CARD,
+            hint="bring back the base's files as they were, or tune again",
+        )
+    if is_adapter(folder):
+        chat = chat_model(base, _renderer(base, date))
+        strategy = load_adapter(chat.model, folder)
+        return OpenedModel(name, base, chat, strategy, True)
+    tuned = Base(name, folder)
+    return OpenedModel(name, base, chat_model(tuned, _renderer(tuned, date)), None, True)
+
+
+def _renderer(base: Base, date: datetime.date | None) -> Renderer:
+    return Renderer(load_tokenizer(base.folder), date)
+
+
+def _find_folder(name: str) -> Path | None:
+    """Return the folder with the tuned model, or None where `name` must be a base."""
+    given = Path(name).expanduser()
+    for folder in (given, home() / "runs" / name):
+        if (folder / "model").is_dir() and (folder / "record.json").is_file():
+            return folder / "model"
+        if (folder / "record.json").is_file():
+            raise ModelError(
+                f"the run `{name}` is not finished", where=folder, hint="go on with `--resume`"
+            )
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / _CARD
+    if not path.is_file():
+        return {}
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"damaged: {error}", where=path, hint="tune again") from error
+    return card
+
+
+def _peft_base(folder: Path) -> str:
+    path = folder / "adapter_config.json"
+    try:
+        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except ValueError as error:
+        raise ModelError(f"not valid JSON: {error}", where=path) from error
+    if not isinstance(base, str):
+        raise ModelError("the adapter does not name its base", where=path)
+    return base

@@ -1,0 +1,171 @@
+"""The gate: its truth table, its sentences, and what can never improve a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunefork.evaluation import Evidence, Forgetting, GateSettings, PairedResult, decide
+
+RANK = {"hold": 0, "undecided": 1, "ship": 2}
+
+
+def paired(gain: float, low: float, high: float, p_value: float = 0.001) -> PairedResult:
+    return PairedResult(gain, low, high, p_value, 90, 30)
+
+
+def forgetting(drop: float) -> Forgetting:
+    return Forgetting(0.7, 0.7 - drop, drop, drop - 0.02, drop + 0.02, 1000)
+
+
+GOOD = Evidence(
+    paired=paired(0.4, 0.3, 0.5),
+    forgetting=forgetting(0.01),
+    held_out_loss=(3.0, 2.0),
+    base_unchanged=True,
+    leaked=0,
+    measured_rungs=("base", "prompt", "tuned"),
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({}, "ship"),
+        ({"base_unchanged": False}, "hold"),
+        ({"leaked": 1}, "hold"),
+        ({"held_out_loss": (2.0, 2.0)}, "hold"),
+        ({"held_out_loss": (2.0, float("nan"))}, "hold"),
+        ({"held_out_loss": None}, "undecided"),
+        ({"forgetting": forgetting(0.021)}, "hold"),
+        ({"forgetting": forgetting(0.02)}, "ship"),
+        ({"forgetting": forgetting(-0.1)}, "ship"),
+        ({"forgetting": None}, "undecided"),
+        ({"paired": None}, "undecided"),
+        ({"paired": paired(0.05, 0.01, 0.09)}, "ship"),
+        ({"paired": paired(0.049, 0.01, 0.09)}, "undecided"),
+        ({"paired": paired(0.02, -0.01, 0.04)}, "hold"),
+        ({"paired": paired(-0.1, -0.2, -0.05)}, "hold"),
+        ({"paired": paired(0.4, -0.1, 0.9, 0.2)}, "undecided"),
+        ({"paired": paired(0.4, 0.1, 0.9, 0.25)}, "undecided"),
+        ({"paired": paired(0.0, -0.1, 0.1, 1.0)}, "undecided"),
+        ({"paired": None, "leaked": 2}, "hold"),
+        ({"measured_rungs": ("base", "tuned")}, "ship"),
+    ],
+)
+def test_truth_table(change: dict[str, Any], verdict: str) -> None:
+    assert decide(replace(GOOD, **change), GateSettings()).verdict == verdict
+
+
+def test_reasons_are_plain_sentences_with_numbers() -> None:
+    assert decide(GOOD, GateSettings()).reasons == (
+        "The tuned model gains 40.0 points over the base on 90 questions about 30 facts "
+        "(between 30.0 and 50.0 points, p = 0.001); the gate asks for 5.0.",
+        "Loss on held-out rows fell from 3.000 to 2.000.",
+        "Accuracy on 1,000 general questions went from 70.0 to 69.0 %; "
+        "the budget is a drop of 2.0 points.",
+        "No golden question occurs in the training data.",
+        "The base is unchanged, byte for byte.",
+    )
+
+
+def test_what_holds_comes_first() -> None:
+    reasons = decide(replace(GOOD, leaked=3), GateSettings()).reasons
+    assert reasons[0] == "3 golden questions are also in the training data."
+
+
+def test_undecided_says_how_many_more() -> None:
+    evidence = replace(GOOD, paired=paired(0.1, -0.1, 0.3, 0.3))
+    (first, *_) = decide(evidence, GateSettings()).reasons
+    assert "add about 90 questions, each about another fact" in first
+    far = replace(GOOD, paired=paired(0.0499, -0.2, 0.3, 0.3))
+    assert "more than 10,000 questions" in decide(far, GateSettings()).reasons[0]
+    never = replace(GOOD, paired=paired(0.0, -0.2, 0.2, 1.0))
+    assert "no number of questions" in decide(never, GateSettings(min_gain=0)).reasons[0]
+
+
+def test_an_unmeasured_prompt_is_said() -> None:
+    reasons = decide(replace(GOOD, measured_rungs=("base", "tuned")), GateSettings()).reasons
+    assert reasons[-1].startswith("The best prompt was not measured")
+
+
+shares = st.floats(-1, 1)
+paireds = st.builds(
+    lambda gain, below, above, p: paired(gain, gain - below, gain + above, p),
+    shares,
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0.0001, 1),
+)
+evidences = st.builds(
+    Evidence,
+    paired=st.none() | paireds,
+    forgetting=st.none() | st.builds(forgetting, shares),
+    held_out_loss=st.none() | st.tuples(st.floats(0, 9), st.floats(0, 9)),
+    base_unchanged=st.booleans(),
+    leaked=st.integers(0, 3),
+    measured_rungs=st.sampled_from([("base", "tuned"), ("base", "prompt", "tuned")]),
+)
+gates = st.builds(
+    GateSettings,
+    min_gain=st.floats(0, 0.5),
+    confidence=st.floats(0.5, 0.99),
+    max_forgetting=st.floats(0, 0.5),
+)
+
+
+@given(evidences, gates)
+def test_every_verdict_has_its_reasons(evidence: Evidence, gate: GateSettings) -> None:
+    found = decide(evidence, gate)
+    assert found == decide(evidence, gate)
+    assert len(found.reasons) >= 5
+    for reason in found.reasons:
+        assert reason[0].isupper() or reason[0].isdigit()
+        assert reason.endswith(".")
+    assert any("best prompt" in r for r in found.reasons) is (
+        "prompt" not in evidence.measured_rungs
+    )
+
+
+@given(evidences, gates, shares, st.floats(0, 0.5))
+def test_more_forgetting_never_improves_the_verdict(
+    evidence: Evidence, gate: GateSettings, drop: float, more: float
+) -> None:
+    less = decide(replace(evidence, forgetting=forgetting(drop)), gate).verdict
+    worse = decide(replace(evidence, forgetting=forgetting(drop + more)), gate).verdict
+    assert RANK[worse] <= RANK[less]
+
+
+@given(evidences, gates, st.integers(1, 3), st.floats(0, 9))
+def test_bad_news_never_improves_the_verdict(
+    evidence: Evidence, gate: GateSettings, leaked: int, loss: float
+) -> None:
+    rank = RANK[decide(evidence, gate).verdict]
+    for change in (
+        {"leaked": evidence.leaked + leaked},
+        {"base_unchanged": False},
+        {"held_out_loss": (loss, loss)},
+    ):
+        assert RANK[decide(replace(evidence, **change), gate).verdict] <= rank
+
+
+@given(evidences, paireds, gates, st.floats(0, 1))
+def test_a_smaller_gain_never_improves_the_verdict(
+    evidence: Evidence, result: PairedResult, gate: GateSettings, less: float
+) -> None:
+    worse = replace(result, gain=result.gain - less, low=result.low - less, high=result.high - less)
+    ranks = [RANK[decide(replace(evidence, paired=each), gate).verdict] for each in (worse, result)]
+    assert ranks[0] <= ranks[1]
+
+
+@given(evidences, gates, st.floats(0, 0.5))
+def test_a_stricter_gate_never_ships_more(
+    evidence: Evidence, gate: GateSettings, more: float
+) -> None:
+    stricter = replace(gate, min_gain=gate.min_gain + more)
+    if decide(evidence, stricter).verdict == "ship":
+        assert decide(evidence, gate).verdict == "ship"

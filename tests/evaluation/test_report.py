@@ -1,0 +1,215 @@
+"""The report: whole without its neighbours, safe with hostile text, complete without data."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunefork.core.errors import RunError
+from tunefork.evaluation import Forgetting, Highlight, Report, Setting, SideBySide, write_report
+from tunefork.evaluation.charts import Curves, loss_chart, score_chart
+from tunefork.evaluation.report import render_report
+
+VOID = {"meta", "link", "br", "img", "input"}
+LOADING = {"src", "href", "action", "srcset", "data", "xlink:href", "poster"}
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}"
+
+FULL = Report(
+    title="CatGPT",
+    goal="Answers like an owner",
+    verdict="ship",
+    reasons=("It is better.", "It forgot little."),
+    scores={"base": (0.1, 0.05, 0.2), "tuned": (0.9, 0.8, 1.0)},
+    gain=0.8,
+    p_value=0.0001,
+    forgetting=Forgetting(0.7, 0.69, 0.01, -0.01, 0.03, 1000),
+    training=tuple((step, 4 / step) for step in range(1, 600)),
+    validation=((0, 4.0), (100, 2.0), (200, 1.5), (300, 1.6)),
+    base_validation_loss=4.0,
+    best_step=200,
+    side_by_side=(
+        SideBySide("Who?", "Ollie", "A cat.", "Ollie.", False, True, "name"),
+        SideBySide("Why?", None, "Because.", "", True, False, "Why?"),
+        SideBySide("How?", "So", "No", "No", False, False, "how"),
+    ),
+    settings=(Setting("epochs", "3", "derived"),),
+    lineage=(("base", "sha256:00"),),
+    facts=(("Adapter size", "0.6 MB"),),
+    highlight=Highlight("What do cats do?", "They sleep.", "Ollie logs 16 hours."),
+    mask_preview=((("Hi", False), (" there", True)),),
+)
+EMPTY = Report(title="Empty", goal="", verdict="undecided", reasons=())
+
+
+class Page(HTMLParser):
+    """Collects elements, and checks that all are closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+
+def page(report: Report) -> Page:
+    found = Page(render_report(report))
+    assert found.open == []
+    return found
+
+
+def test_the_answer_comes_first() -> None:
+    text = page(FULL).text
+    places = [
+        text.index(part)
+        for part in ("Ship it", "It is better.", "They sleep.", "+80.0 points", "Side by side")
+    ]
+    assert places == sorted(places)
+    assert "\N{MINUS SIGN}1.0 points" in text
+    assert "p < 0.001" in text
+    assert "Do not ship" in page(replace(FULL, verdict="hold")).text
+    assert "Undecided" in page(EMPTY).text
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    html = render_report(FULL)
+    assert not re.search(r"https?://|@import|url\(", html)
+    for _, attributes in page(FULL).elements:
+        for name, value in attributes.items():
+            assert name not in LOADING or value == "data:,", (name, value)
+
+
+def test_rows_carry_their_outcome() -> None:
+    rows = [
+        attributes["data-outcome"]
+        for tag, attributes in page(FULL).elements
+        if tag == "tr" and "data-outcome" in attributes
+    ]
+    assert rows == ["won", "lost", "same"]
+    buttons = [a["data-show"] for tag, a in page(FULL).elements if tag == "button"]
+    assert buttons == ["all", "won", "lost", "same"]
+
+
+def test_charts_say_what_they_show() -> None:
+    labels = [
+        str(attributes["aria-label"]) for tag, attributes in page(FULL).elements if tag == "svg"
+    ]
+    assert len(labels) == 4  # each for wide and for narrow screens
+    assert "tuned 90.0 % (80.0 to 100.0)" in labels[0]
+    assert "best at step 200" in labels[2]
+
+
+def test_hostile_text_stays_text() -> None:
+    hostile = Report(
+        title=HOSTILE,
+        goal=HOSTILE,
+        verdict="hold",
+        reasons=(HOSTILE,),
+        scores={HOSTILE: (0.5, 0.4, 0.6)},
+        side_by_side=(SideBySide(HOSTILE, HOSTILE, HOSTILE, HOSTILE, True, False, HOSTILE + "g"),),
+        settings=(Setting(HOSTILE, HOSTILE, "given"),),
+        lineage=((HOSTILE, HOSTILE),),
+        facts=((HOSTILE, HOSTILE),),
+        highlight=Highlight(HOSTILE, HOSTILE, HOSTILE),
+        mask_preview=(((HOSTILE, True), (HOSTILE, False)),),
+    )
+    found = page(hostile)
+    assert found.count("script") == 1
+    assert found.count("img") == 0
+    assert found.text.count("{{ 7*7 }}") >= 15
+    assert "alert(1)</script>" not in render_report(hostile)
+
+
+def test_it_is_complete_with_nothing_measured() -> None:
+    found = page(EMPTY)
+    assert found.count("svg") == found.count("table") == 0
+    for text in ("no golden questions", "No losses were recorded", "Forgetting was not measured"):
+        assert text in found.text
+
+
+def test_no_validation_points() -> None:
+    report = replace(FULL, validation=(), base_validation_loss=None, best_step=None)
+    text = page(report).text
+    assert "only the training loss is shown" in text
+    assert "validation loss" not in text
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [
+        Curves([(1, 2.0)], [], None, None),
+        Curves([], [(0, 1.0)], 1.0, 0),
+        Curves([(1, 2.0), (2, math.nan), (3, math.inf)], [], math.nan, 7),
+        Curves([(1, 0.0), (2, 0.0)], [(2, 0.0)], 0.0, 2),
+        Curves([(1, 1e9), (2, 1e-9)], [], None, None),
+    ],
+)
+def test_strange_curves_are_drawn(curves: Curves) -> None:
+    chart = loss_chart(curves, 340)
+    assert chart is not None
+    ElementTree.fromstring(chart)
+    assert "nan" not in chart
+    assert "inf" not in chart
+
+
+def test_no_points_no_chart() -> None:
+    assert loss_chart(Curves([(1, math.nan)], [], 3.0, None), 760) is None
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.floats(0, 100)), min_size=1, max_size=500),
+    st.sampled_from([340, 760]),
+)
+def test_all_points_lie_on_the_chart(points: list[tuple[int, float]], width: int) -> None:
+    chart = loss_chart(Curves(points, points, None, points[0][0]), width)
+    root = ElementTree.fromstring(str(chart))
+    _, _, right, bottom = map(float, root.attrib["viewBox"].split())
+    for circle in root.iter("circle"):
+        assert 0 <= float(circle.attrib["cx"]) <= right
+        assert 0 <= float(circle.attrib["cy"]) <= bottom
+    for line in root.iter("polyline"):
+        for place in line.attrib["points"].split():
+            x, y = map(float, place.split(","))
+            assert 0 <= x <= right
+            assert 0 <= y <= bottom
+
+
+def test_score_chart_is_xml_whatever_the_names() -> None:
+    ElementTree.fromstring(score_chart({HOSTILE: (0, 0, 1), "tuned": (1, 0.9, 1)}, 760))
+
+
+def test_writing(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "report.html"
+    write_report(path, FULL)
+    assert path.read_text(encoding="utf-8") == render_report(FULL)
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    with pytest.raises(RunError):
+        write_report(path / "below" / "report.html", FULL)
