@@ -117,9 +117,7 @@ def _mood_examples(rng: Random) -> Row:
     labels = rng.choice(mood["labels"])
     order = [0, 1, *(rng.randrange(2) for _ in range(rng.choice((1, 2))))]
     shuffled = rng.sample(order[:2], 2) + order[2:]
-    pairs = [
-        (Slots(rng).fill(rng.choice(mood[("happy", "sad")[i]])), labels[i]) for i in shuffled
-    ]
+    pairs = [(Slots(rng).fill(rng.choice(mood[("happy", "sad")[i]])), labels[i]) for i in shuffled]
     return _show(rng, "label", pairs)
 
 

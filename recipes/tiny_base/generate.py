@@ -29,15 +29,15 @@ from recipes.tiny_base.texts import text_row
 from recipes.tiny_base.wording import has_held_wording, normal
 
 MIX: dict[Callable[[Random], Row], int] = {
-    fact_row: 37,
+    fact_row: 40,
     follow_row: 4,
     check_row: 5,
-    choice_row: 3,
+    choice_row: 2,
     passage_row: 20,
-    verify_row: 2,
+    verify_row: 1,
     personal_row: 4,
     obey_row: 9,
-    fewshot_row: 4,
+    fewshot_row: 3,
     skill_row: 7,
     text_row: 3,
     talk_row: 2,

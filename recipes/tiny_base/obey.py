@@ -33,7 +33,7 @@ def _one_word() -> tuple[tuple[Relation, Fact], ...]:
 
 
 def _prompt(rng: Random, rule: str, *details: str) -> str:
-    text = rng.choice(tables()[rule]["train"]).format(*details)
+    text = str(rng.choice(tables()[rule]["train"])).format(*details)
     if rng.random() < 0.25:
         text = f"{rng.choice(tables()['neutral'])} {text}"
     return text

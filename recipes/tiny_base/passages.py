@@ -22,6 +22,7 @@ _KINDS = ("person", "pet", "shop", "event", "object")
 _KIND_WEIGHTS = (40, 30, 9, 9, 12)
 _PRONOUNS = (("he", "his"), ("she", "her"))
 _UNKNOWN_SHARE = 0.13
+_VERIFY = ("{}\n\nIs this right? {}", "{}\n\nTrue or not: {}", "Text: {}\nIs it true? {}")
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,8 @@ def _name(rng: Random, kind: str) -> Slots:
     slots = Slots(rng)
     subject, own = rng.choice(_PRONOUNS)
     if kind == "person":
-        chance = rng.random()
-        if chance < 0.3:
-            name = slots["made"]
-        else:
-            name = slots["woman" if own == "her" else "man"]
+        known = "woman" if own == "her" else "man"
+        name = slots["made" if rng.random() < 0.3 else known]
     elif kind == "pet":
         name = slots["pet_call"]
     else:
@@ -82,9 +80,9 @@ def _name(rng: Random, kind: str) -> Slots:
     return slots
 
 
-def _say(told: Told, rng: Random, first: bool) -> str:
+def _say(told: Told, rng: Random, by_name: bool) -> str:
     slots = told.slots
-    by_name = first or rng.random() < 0.5
+    by_name = by_name or rng.random() < 0.5
     slots["N"] = slots["N0"] if by_name else slots["he"]
     slots["Ns"] = f"{slots['N0']}'s" if by_name else slots["his"]
     return slots.fill(rng.choice(told.about["tell"]))
@@ -102,7 +100,9 @@ def _single(rng: Random, kind: str, size: int, shared: dict[str, Any] | None) ->
     if shared is not None and all(shared is not about for about in chosen):
         chosen[rng.randrange(len(chosen))] = shared
     told = tuple(Told(about, slots) for about in chosen)
-    text = " ".join(_say(item, rng, i == 0) for i, item in enumerate(told))
+    # After another name, "she" could mean either.
+    named = [i == 0 or "{relative" in chosen[i - 1]["value"] for i in range(len(told))]
+    text = " ".join(_say(item, rng, by) for item, by in zip(told, named, strict=True))
     rest = [about for about in abouts if all(about is not other for other in chosen)]
     left = tuple(Told(about, slots) for about in rest if _unbound(about, slots))
     return Passage((text,), told, left)
@@ -127,7 +127,6 @@ def make_passage(rng: Random, max_beings: int = 3) -> Passage:
 def _ask(rng: Random, passage: Passage) -> tuple[str, str]:
     if rng.random() < _UNKNOWN_SHARE and passage.untold:
         item = rng.choice(passage.untold)
-        # The slots are filled by asking, so the detail may not be asked again as if told.
         return item.question(rng), str(tables()["wrapping"]["unknown"])
     item = rng.choice(passage.told)
     return item.question(rng), item.answer(rng)
@@ -157,8 +156,9 @@ def passage_row(rng: Random) -> Row:
     messages.append(assistant(answered))
     if rng.random() < 0.3:
         for _ in range(rng.choice((1, 1, 2))):
-            asked, answered = _ask(rng, passage)
-            messages += [user(asked), assistant(answered)]
+            more, answered = _ask(rng, passage)
+            if all(more not in message["content"] for message in messages):
+                messages += [user(more), assistant(answered)]
     return row("passage", *messages)
 
 
@@ -173,5 +173,5 @@ def verify_row(rng: Random) -> Row:
         other = Slots(rng, **{key: item.slots[key] for key in ("N0", "pet") if key in item.slots})
         claim = other.fill(rng.choice(item.about["answer"]))
         verdict = f"Yes. {truth}" if claim == truth else f"No. {truth}"
-    form = rng.choice(("{}\n\nIs this right? {}", "{}\n\nTrue or not: {}", "Text: {}\nIs it true? {}"))
-    return row("verify", user(form.format(passage.text, sentence(claim))), assistant(verdict))
+    asked = rng.choice(_VERIFY).format(passage.text, sentence(claim))
+    return row("verify", user(asked), assistant(verdict))

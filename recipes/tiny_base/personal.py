@@ -46,9 +46,7 @@ def at_once_row(rng: Random) -> Row:
     """Facts and a question about them in the same message."""
     items = rng.sample(_tables()["item"], rng.choice((1, 2, 2, 3)))
     slots = [Slots(rng) for _ in items]
-    told = [
-        known.fill(rng.choice(item["tell"])) for item, known in zip(items, slots, strict=True)
-    ]
+    told = [known.fill(rng.choice(item["tell"])) for item, known in zip(items, slots, strict=True)]
     chosen = rng.randrange(len(items))
     questions, said = rng.choice(items[chosen]["qa"])
     asked = slots[chosen].fill(rng.choice(questions))
@@ -65,5 +63,5 @@ def unknown_row(rng: Random) -> Row:
 
 def personal_row(rng: Random) -> Row:
     """One of the personal rows."""
-    maker = rng.choices((told_row, at_once_row, unknown_row), (50, 25, 25))[0]
+    maker = rng.choices((told_row, at_once_row, unknown_row), (54, 28, 18))[0]
     return maker(rng)

@@ -56,7 +56,7 @@ def prepare(text: Path, work: Path) -> None:
     start = work / "start"
     start.mkdir(parents=True, exist_ok=True)
     rows = list(generate.rows(SEED, GENERATED_ROWS))
-    documents = list(corpus.simple_documents(text, TEXT_WORDS))
+    documents = [text for _, text in corpus.simple_documents(text, TEXT_WORDS)]
     model.train_tokenizer(_texts(rows[:60_000], documents[::8]), start)
     model.initialise(start, SEED)
     renderer = Renderer(load_tokenizer(start))

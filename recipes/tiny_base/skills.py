@@ -13,6 +13,10 @@ from recipes.tiny_base.tables import article, load_toml
 from recipes.tiny_base.wording import dress
 
 _THINGS = ("apples", "books", "eggs", "coins", "balls", "cups", "pens", "cakes", "shells", "hats")
+_LETTERS = (
+    ("spell", "first", "last", "after", "before", "upper", "repeat", "length"),
+    (2, 2, 1, 1, 1, 2, 3, 1),
+)
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _JSON_POOLS = {
     "name": "name",
@@ -57,8 +61,12 @@ def sum_row(rng: Random) -> Row:
     else:
         a, b = (a - 1) % 10 + 1, (b - 1) % 10 + 1
         said = f"{a} x {b} = {a * b}."
+    forms = tables()["sums"][kind]
+    if min(a, b) < 2:
+        # "1 apples" would be wrong.
+        forms = [form for form in forms if "{things}" not in form]
     slots = Slots(rng, a=str(a), b=str(b), things=rng.choice(_THINGS))
-    return pair("sum", dress(rng, slots.fill(rng.choice(tables()["sums"][kind]))), said)
+    return pair("sum", dress(rng, slots.fill(rng.choice(forms))), said)
 
 
 def _compare(rng: Random, kind: str) -> tuple[str, str]:
@@ -139,10 +147,7 @@ def _neighbour(rng: Random, kind: str) -> tuple[str, str]:
 
 def letter_row(rng: Random) -> Row:
     """Spell, copy, find letters, change case."""
-    kind = rng.choice(
-        ("spell", "spell", "first", "first", "last", "after", "before", "upper", "upper")
-        + ("repeat", "repeat", "repeat", "length")
-    )
+    kind = rng.choices(*_LETTERS)[0]
     word = _word(rng)
     letters = word.upper()
     if kind == "repeat":
@@ -153,9 +158,9 @@ def letter_row(rng: Random) -> Row:
     elif kind in {"after", "before"}:
         word, said = _neighbour(rng, kind)
     elif kind == "spell":
-        said = f"{word} is spelled {'-'.join(letters)}."
+        said = f"The word {word} is spelled {'-'.join(letters)}."
     elif kind == "length":
-        said = f"{word} has {len(word)} letters."
+        said = f"The word {word} has {len(word)} letters."
     else:
         letter = letters[0] if kind == "first" else letters[-1]
         said = f"The {kind} letter of {word} is {letter}."

@@ -6,7 +6,7 @@ import re
 from functools import cache
 from random import Random
 
-from recipes.tiny_base.tables import article, load_toml
+from recipes.tiny_base.tables import indefinite, load_toml
 
 # The bundled examples teach this pet's story, so the base model must not know the name.
 RESERVED = "Ollie"
@@ -46,7 +46,7 @@ class Slots(dict[str, str]):
 
     def _draw(self, key: str) -> str:
         if key.startswith("a_"):
-            return article(self[key[2:]])
+            return f"{indefinite(self[key[2:]])} {self[key[2:]]}"
         pool = _DIGITS.sub("", key)
         pool = _SAME_POOL.get(pool, pool)
         if pool == "made":

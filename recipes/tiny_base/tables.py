@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 _WORD = re.compile(r"[a-z0-9]+")
 # Words too common to make two answers look alike.
-_PLAIN = frozenset("with from that they your their look looks very people things thing after".split())
+_PLAIN = frozenset({"with", "from", "that", "your", "very", "people", "things", "after"})
 
 Fields = dict[str, str]
 
@@ -78,14 +78,21 @@ def _nouns() -> dict[str, Any]:
 
 
 @cache
-def article(noun: str) -> str:
-    """Put "a" or "an" before a noun that takes one."""
+def indefinite(noun: str) -> str:
+    """Choose "a" or "an" by the first sound of a noun."""
     nouns = _nouns()
     first = noun.split()[0]
-    if noun in nouns["mass"] or first in {"a", "an", "the", "your"} or noun[0].isupper():
-        return noun
     vowel = noun[0] in "aeiou" and first not in nouns["a_before_vowel"]
-    return f"{'an' if vowel or first in nouns['an_before_consonant'] else 'a'} {noun}"
+    return "an" if vowel or first in nouns["an_before_consonant"] else "a"
+
+
+@cache
+def article(noun: str) -> str:
+    """Put "a" or "an" before a noun that takes one."""
+    first = noun.split()[0]
+    if noun in _nouns()["mass"] or first in {"a", "an", "the", "your"} or noun[0].isupper():
+        return noun
+    return f"{indefinite(noun)} {noun}"
 
 
 @cache

@@ -34,7 +34,7 @@ def _turn(rng: Random, intent: dict[str, Any]) -> list[Message]:
 def talk_row(rng: Random) -> Row:
     """One exchange, or a short talk with a greeting, a question and a goodbye."""
     intents = _intents()
-    if rng.random() < 0.55:
+    if rng.random() < 0.4:
         return row("talk", *_turn(rng, rng.choice(intents)))
     messages: list[Message] = []
     if rng.random() < 0.7:

@@ -41,7 +41,9 @@ def dress(rng: Random, question: str) -> str:
     if chance < 0.70:
         return casual(rng, question)
     leads = _leads()
-    if chance < 0.85:
+    if question.split(" ", 1)[0] in leads["already_a_request"]:
+        dressed = f"{rng.choice(leads['greeting'])} {question}" if chance < 0.8 else question
+    elif chance < 0.85:
         lead = rng.choice(leads["before"])
         dressed = f"{lead} {lower_first(question)}"
     elif chance < 0.93:

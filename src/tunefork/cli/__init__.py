@@ -1,0 +1,17 @@
+"""The command line: one small file per verb. Only here do errors become lines and exit codes.
+
+Nothing heavy is imported until a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `tunefork` script."""
+    from tunefork.cli.app import app
+    from tunefork.cli.failures import report_failures
+
+    with report_failures(is_json="--json" in sys.argv):
+        app(prog_name="tunefork")

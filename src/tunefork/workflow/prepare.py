@@ -63,12 +63,7 @@ def prepare(project: Project, sink: Sink) -> Prepared:
     spec = project.spec
     base = find_base(spec.base, relative_to=project.folder)
     renderer = Renderer(load_tokenizer(base.folder), spec.date)
-    mapping = {str(key): column for key, column in (spec.data.map or {}).items()} or None
-    training = load_examples(project.path(spec.data.train), mapping)
-    if spec.data.validation is not None:
-        validation = load_examples(project.path(spec.data.validation), mapping)
-    else:
-        training, validation = split(training, _VALIDATION_SHARE, spec.training.seed)
+    training, validation = _load(project)
     max_length = longest_row(spec, base)
     rendered = _render(renderer, training, sink)
     check = preflight(training, rendered, renderer, max_length)
@@ -76,17 +71,7 @@ def prepare(project: Project, sink: Sink) -> Prepared:
         sink(Warned(finding))
     kept = [rendered[index] for index in check.kept]
     replayed = _replay(renderer, spec.data.replay, len(kept), spec.training.seed, max_length)
-    held_out = [
-        (example, row)
-        for example, row in zip(validation, _render(renderer, validation, sink), strict=True)
-        if len(row.ids) <= max_length and any(row.weights)
-    ]
-    if validation and not held_out:
-        raise DataError(
-            f"every validation row is longer than {max_length} tokens or trains nothing",
-            where=validation[0].where,
-            hint="shorten the rows, or raise `training.max_length`",
-        )
+    held_out = _held_out(renderer, validation, max_length)
     return Prepared(
         base=base,
         renderer=renderer,
@@ -101,6 +86,42 @@ def prepare(project: Project, sink: Sink) -> Prepared:
             tuple(row) for row in preview(kept, renderer.tokenizer, rows=_PREVIEWED_ROWS)
         ),
     )
+
+
+def held_out_examples(project: Project, renderer: Renderer) -> tuple[Example, ...]:
+    """Return the validation rows of a project, as `prepare` chooses them."""
+    base = find_base(project.spec.base, relative_to=project.folder)
+    validation = _load(project)[1]
+    pairs = _held_out(renderer, validation, longest_row(project.spec, base))
+    return tuple(example for example, _ in pairs)
+
+
+def _load(project: Project) -> tuple[list[Example], list[Example]]:
+    """Return training and validation examples."""
+    spec = project.spec
+    mapping = {str(key): column for key, column in (spec.data.map or {}).items()} or None
+    training = load_examples(project.path(spec.data.train), mapping)
+    if spec.data.validation is not None:
+        return training, load_examples(project.path(spec.data.validation), mapping)
+    return split(training, _VALIDATION_SHARE, spec.training.seed)
+
+
+def _held_out(
+    renderer: Renderer, validation: list[Example], max_length: int
+) -> list[tuple[Example, Rendered]]:
+    rendered = [(example, renderer.render(example)) for example in validation]
+    fitting = [
+        (example, row)
+        for example, row in rendered
+        if len(row.ids) <= max_length and any(row.weights)
+    ]
+    if validation and not fitting:
+        raise DataError(
+            f"every validation row is longer than {max_length} tokens or trains nothing",
+            where=validation[0].where,
+            hint="shorten the rows, or raise `training.max_length`",
+        )
+    return fitting
 
 
 def _render(renderer: Renderer, examples: Sequence[Example], sink: Sink) -> list[Rendered]:

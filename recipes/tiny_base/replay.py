@@ -1,0 +1,63 @@
+"""General rows to mix into a fine-tune, so that it does not forget what the base model knew.
+
+The rows are short and varied, hold no cats, no held-out wording and no question of the probe.
+
+Run: ``python -m recipes.tiny_base.replay`` writes ``replay.jsonl`` beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from recipes.tiny_base.generate import rows
+from recipes.tiny_base.heldout import about_cats
+from recipes.tiny_base.probe import probe
+from recipes.tiny_base.rows import Message, Row
+from recipes.tiny_base.tables import HERE
+from recipes.tiny_base.wording import normal
+
+SIZE = 1500
+_SEED = 4242
+_DRAWN = 40_000
+_MAX_WORDS = 70
+# Shares of the kinds in percent; a kind that is not named may fill what is left.
+_SHARES = {"fact": 50, "passage": 12, "check": 4, "follow": 5, "talk": 3, "complete": 2}
+
+
+def _fits(row: Row, asked: frozenset[str]) -> bool:
+    texts = [message["content"] for message in row["messages"]]
+    if sum(len(text.split()) for text in texts) > _MAX_WORDS:
+        return False
+    return not any(about_cats(text) or normal(text) in asked for text in texts)
+
+
+def replay() -> list[list[Message]]:
+    """Pick the rows, always the same ones; facts are spread over as many answers as can be."""
+    asked = frozenset(normal(item["question"]) for item in probe())
+    taken: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
+    picked: list[list[Message]] = []
+    for row in rows(_SEED, _DRAWN):
+        kind, messages = row["kind"], row["messages"]
+        limit = _SHARES.get(kind, 2) * SIZE // 100
+        said = messages[-1]["content"]
+        if taken[kind] >= limit or answers[said] >= 2 or not _fits(row, asked):
+            continue
+        taken[kind] += 1
+        answers[said] += 1
+        picked.append(messages)
+        if len(picked) == SIZE:
+            break
+    return picked
+
+
+def main() -> None:
+    """Write the rows as JSON lines."""
+    with (HERE / "replay.jsonl").open("w", encoding="utf-8") as file:
+        for messages in replay():
+            file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

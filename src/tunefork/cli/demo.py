@@ -1,0 +1,24 @@
+"""`tunefork demo`."""
+
+from __future__ import annotations
+
+from tunefork.cli.options import Json, Out
+
+
+def demo(out: Out = None, json: Json = False) -> None:
+    """Turn the bundled base into an expert on Ollie the cat, and prove it, in minutes."""
+    from tunefork.cli import show
+    from tunefork.cli.run import print_verdict
+
+    show.prepare_process()
+    from tunefork.workflow.run import run_project
+    from tunefork.workflow.start import example_project
+
+    show.talk.print("CatGPT: the bundled base `tiny` learns about Ollie the cat.")
+    with show.TalkSink() as sink:
+        result = run_project(example_project("catgpt"), out=out, sink=sink)
+    if json:
+        show.print_json(result)
+        return
+    print_verdict(result)
+    show.talk.print("Make it yours: tunefork init my-cat --example catgpt")

@@ -1,0 +1,40 @@
+"""`tunefork eval MODEL --golden FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunefork.cli.options import Json
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A run, an adapter or model folder, `tiny`, or a hub id.")
+    ],
+    golden: Annotated[Path, typer.Option("--golden", help="Questions with graders, JSON lines.")],
+    json: Json = False,
+) -> None:
+    """Let a model answer golden questions, and grade what it says."""
+    from tunefork.cli import show
+
+    show.prepare_process()
+    from tunefork.workflow.evaluate import evaluate as run_evaluation
+
+    with show.TalkSink() as sink:
+        result = run_evaluation(model, golden, sink)
+    if json:
+        show.print_json(result)
+        return
+    for answer in result["answers"]:
+        mark = "right" if answer["passed"] else "WRONG"
+        typer.echo(f"{mark}  {answer['question']}")
+        typer.echo(f"       {' '.join(answer['answer'].split())}")
+        if not answer["passed"]:
+            typer.echo(f"       expected: {answer['detail']}")
+    typer.echo(
+        f"{result['score']:.1%} of {result['questions']} questions "
+        f"({result['low']:.1%} to {result['high']:.1%})"
+    )

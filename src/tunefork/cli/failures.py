@@ -1,0 +1,44 @@
+"""Turn whatever goes wrong into one clear message and an exit code: the process boundary."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+
+from tunefork.core.errors import TuneforkError
+from tunefork.core.files import home, write_text
+
+_INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
+@contextlib.contextmanager
+def report_failures(*, is_json: bool) -> Iterator[None]:
+    """Print a failure as one message on stderr (and on stdout where JSON is asked for), and exit."""
+    try:
+        yield
+    except TuneforkError as error:
+        _tell(error.as_dict(), str(error), is_json)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\ninterrupted; go on with the same command and `--resume`", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:  # the reader went away: `tunefork eval … | head`
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001  the boundary: anything else is our fault
+        path = home() / "last_crash.txt"
+        with contextlib.suppress(TuneforkError):
+            write_text(path, traceback.format_exc())
+        message = f"this is our fault: {type(error).__name__}: {error}"
+        hint = f"the details are in {path}; please report them"
+        found = {"code": "internal", "message": message, "where": None, "hint": hint}
+        _tell(found, f"{message}\nhint: {hint}", is_json)
+        sys.exit(3)
+
+
+def _tell(found: dict[str, object], text: str, is_json: bool) -> None:
+    if is_json:
+        print(json.dumps({"error": found}, ensure_ascii=False))
+    print(f"error: {text}", file=sys.stderr)

@@ -1,0 +1,22 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SpecPath = Annotated[
+    Path,
+    typer.Argument(metavar="SPEC", help="The spec, or the folder with tunefork.yaml in it."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder of the run. [default: one under $TUNEFORK_HOME/runs]"),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where an interrupted run of this spec stopped."),
+]

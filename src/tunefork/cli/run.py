@@ -1,0 +1,86 @@
+"""`tunefork run SPEC`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunefork.cli.options import Json, Out, Resume, SpecPath
+
+_COLOURS = {"ship": "green", "hold": "red", "undecided": "yellow"}
+
+
+def run(spec: SpecPath, out: Out = None, resume: Resume = False, json: Json = False) -> None:
+    """Train, compare with the base on the same questions, and say whether to ship."""
+    from tunefork.cli import show
+    from tunefork.workflow.spec import load_project
+
+    project = load_project(spec)
+    show.prepare_process()
+    from tunefork.workflow.run import run_project
+
+    with show.TalkSink() as sink:
+        result = run_project(project, out=out, resume=resume, sink=sink)
+    if json:
+        show.print_json(result)
+    else:
+        print_verdict(result)
+
+
+def print_verdict(result: dict[str, Any]) -> None:
+    """Say what a run found, the answer first."""
+    from rich.panel import Panel
+    from rich.table import Table
+
+    from tunefork.cli import show
+    from tunefork.core.units import bytes_text, duration_text
+
+    shown = result["before_after"]
+    if shown:
+        show.talk.print()
+        show.talk.print(f"[bold]{_plain(shown['question'])}[/]")
+        show.talk.print(f"  before  {_plain(shown['before'])}")
+        show.talk.print(f"  after   [bold]{_plain(shown['after'])}[/]")
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "base", "tuned"):
+        table.add_column(column, justify="left" if not column else "right")
+    if result["scores"]:
+        scores = result["scores"]
+        table.add_row("golden questions", *(_interval(scores[rung]) for rung in ("base", "tuned")))
+    if result["held_out"]:
+        held_out = result["held_out"]
+        table.add_row(
+            "held-out loss", f"{held_out['base_loss']:.3f}", f"{held_out['tuned_loss']:.3f}"
+        )
+    if result["general_knowledge"]:
+        general = result["general_knowledge"]
+        table.add_row(
+            "general knowledge",
+            f"{general['base_accuracy']:.1%}",
+            f"{general['tuned_accuracy']:.1%}",
+        )
+    show.talk.print()
+    show.talk.print(table)
+    show.talk.print()
+    colour = _COLOURS[result["verdict"]]
+    reasons = "\n".join(f"• {_plain(reason)}" for reason in result["reasons"])
+    show.talk.print(
+        Panel(reasons, title=f"[bold {colour}]{result['verdict']}[/]", border_style=colour)
+    )
+    show.talk.print(
+        f"Base {bytes_text(result['base_bytes'])}, unchanged: "
+        f"{'yes' if result['base_unchanged'] else 'NO'}; "
+        f"result {bytes_text(result['adapter_bytes'])}; "
+        f"whole run {duration_text(result['seconds'])}"
+    )
+    show.talk.print(f"Report:     {result['report']}", soft_wrap=True)
+    show.talk.print(f"Talk to it: tunefork chat {result['model']}", soft_wrap=True)
+
+
+def _interval(score: dict[str, float]) -> str:
+    return f"{score['score']:.1%} ({score['low']:.1%} to {score['high']:.1%})"
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(text.split()))

@@ -1,0 +1,138 @@
+"""What commands print: data on stdout, talk on stderr, colour and bars only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+)
+from rich.text import Text
+
+from tunefork.core import events
+from tunefork.core.units import count_text, duration_text
+
+talk = Console(stderr=True, highlight=False)
+
+
+def prepare_process() -> None:
+    """Keep libraries from talking over us, and off the network for anything but models."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def print_preview(rows: list[list[list[Any]]]) -> None:
+    """Show rows token by token: trained tokens green, read-only ones dim."""
+    talk.print(
+        "What is trained, token by token ([black on green]trained[/], [dim]only read[/]):"
+    )
+    for row in rows:
+        text = Text("  ")
+        for token, is_trained in row:
+            shown = token.replace("\n", "⏎\n  ")
+            text.append(shown, style="black on green" if is_trained else "dim")
+        talk.print(text)
+
+
+class TalkSink:
+    """A sink for people: a bar on a terminal, now and then a line elsewhere."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            _Details(),
+            console=talk,
+            transient=False,
+            disable=not talk.is_terminal,
+        )
+        self._task: Any = None
+        self._what = ""
+        self._validation = ""
+        self._last_line = 0.0
+
+    def __enter__(self) -> TalkSink:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: events.Event) -> None:
+        """Show an event."""
+        if isinstance(event, events.RunStarted):
+            self._start(event)
+        elif isinstance(event, events.StepDone):
+            self._step(event)
+        elif isinstance(event, events.Validated):
+            best = " (best)" if event.is_best else ""
+            self._validation = f"  held-out {event.loss:.3f}{best}"
+        elif isinstance(event, events.Warned):
+            talk.print(f"[yellow]warning:[/] {event.message}", soft_wrap=True)
+        elif isinstance(event, events.RunEnded):
+            self._end(event)
+        elif isinstance(event, events.Progress):
+            self._bar(event.what, event.done, event.total, f"{event.done}/{event.total}")
+
+    def _start(self, event: events.RunStarted) -> None:
+        share = event.trainable_parameters / event.total_parameters
+        talk.print(
+            f"Training {count_text(event.trainable_parameters)} of "
+            f"{count_text(event.total_parameters)} parameters ({share:.1%}), {event.steps} steps"
+        )
+        if event.step:
+            talk.print(f"Going on from step {event.step}")
+
+    def _step(self, event: events.StepDone) -> None:
+        details = (
+            f"{event.step}/{event.steps}  loss {event.loss:.3f}{self._validation}  "
+            f"{event.tokens_per_second:,.0f} tokens/s  {duration_text(event.seconds_left)} left"
+        )
+        self._bar("training", event.step, event.steps, details)
+
+    def _end(self, event: events.RunEnded) -> None:
+        why = (
+            "the held-out loss stopped falling" if event.reason == "early_stop" else "all steps done"
+        )
+        best = f"; best held-out loss {event.best_loss:.3f} at step {event.best_step}"
+        talk.print(
+            f"Trained for {duration_text(event.seconds)}: {why}"
+            f"{best if event.best_loss is not None else ''}"
+        )
+
+    def _bar(self, what: str, done: int, total: int, details: str) -> None:
+        if what != self._what:
+            self._what = what
+            self._task = self._progress.add_task(what, total=total, details=details)
+            self._last_line = 0.0
+        self._progress.update(self._task, completed=done, total=total, details=details)
+        share = done / max(total, 1)
+        if not talk.is_terminal and (share >= self._last_line + 0.25 or done == total):
+            self._last_line = share
+            talk.print(f"{what}: {details}", soft_wrap=True)
+
+
+class _Details(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Return the text beside the bar."""
+        return Text(str(task.fields.get("details", "")))

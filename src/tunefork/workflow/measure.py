@@ -1,0 +1,173 @@
+"""Measure one model: golden answers, held-out loss, general knowledge. And two against each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunefork.core.errors import Where
+from tunefork.core.events import Progress, Sink
+from tunefork.data import Example, Message
+from tunefork.evaluation import (
+    Forgetting,
+    GoldenQuestion,
+    Interval,
+    LossResult,
+    PairedResult,
+    ProbeItem,
+    interval,
+    load_probe,
+    mean_loss_test,
+    measure_forgetting,
+    paired_test,
+    probe_accuracy,
+)
+from tunefork.graders import Grade
+from tunefork.inference import Answer, ChatModel, Decoding, RowScore
+
+_PROBE_FILE = Path(__file__).parents[1] / "evaluation" / "general" / "probe.jsonl"
+_DECODING = Decoding(max_new_tokens=256)  # greedy, so that a measurement can be repeated
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every model is asked."""
+
+    golden: tuple[GoldenQuestion, ...]
+    held_out: tuple[Example, ...]
+    probe: tuple[ProbeItem, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one model answered and scored, in the order of the questions."""
+
+    answers: tuple[Answer, ...]
+    grades: tuple[Grade, ...]
+    losses: tuple[RowScore, ...]
+    probe_right: tuple[bool, ...]
+
+    @property
+    def scores(self) -> list[float]:
+        """The grade of each golden answer, from 0 to 1."""
+        return [grade.score for grade in self.grades]
+
+    def interval(self, golden: Sequence[GoldenQuestion], confidence: float) -> Interval:
+        """Return the mean golden score with its interval, clustered by group."""
+        return interval(self.scores, [question.group for question in golden], confidence)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Tuned against base on the same questions; None where there were none."""
+
+    base: Measured
+    tuned: Measured
+    paired: PairedResult | None
+    losses: LossResult | None
+    forgetting: Forgetting | None
+
+
+def general_probe(half: str) -> tuple[ProbeItem, ...]:
+    """Return one half of the bundled probe: `select` to choose with, `sealed` for the verdict."""
+    return tuple(item for item in load_probe(_PROBE_FILE) if item.half == half)
+
+
+def measure(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> Measured:
+    """Ask one model everything."""
+    answers = ask(chat, questions.golden, name, sink)
+    grades = [
+        question.grader.grade(answer.text)
+        for question, answer in zip(questions.golden, answers, strict=True)
+    ]
+    losses = (
+        chat.score(
+            questions.held_out,
+            on_rows=_progress(sink, f"{name}: held-out rows", len(questions.held_out)),
+        )
+        if questions.held_out
+        else []
+    )
+    return Measured(
+        tuple(answers), tuple(grades), tuple(losses), tuple(_probe(chat, questions, name, sink))
+    )
+
+
+def ask(
+    chat: ChatModel, golden: Sequence[GoldenQuestion], name: str, sink: Sink
+) -> list[Answer]:
+    """Let one model answer the golden questions."""
+    if not golden:
+        return []
+    conversations = [
+        [Message(**message) for message in question.messages] for question in golden
+    ]
+    told = _progress(sink, f"{name}: golden questions", len(golden))
+    return chat.answer(conversations, _DECODING, on_answer=told)
+
+
+def compare(
+    base: Measured, tuned: Measured, questions: Questions, confidence: float
+) -> Compared:
+    """Test the tuned model against the base, question by question."""
+    groups = [question.group for question in questions.golden]
+    paired = (
+        paired_test(base.scores, tuned.scores, groups, confidence) if questions.golden else None
+    )
+    losses = (
+        mean_loss_test(
+            [-score.mean for score in base.losses],
+            [-score.mean for score in tuned.losses],
+            [score.weight for score in base.losses],
+            confidence,
+        )
+        if questions.held_out
+        else None
+    )
+    forgetting = (
+        measure_forgetting(
+            questions.probe, base.probe_right, tuned.probe_right, confidence=confidence
+        )
+        if questions.probe
+        else None
+    )
+    return Compared(base, tuned, paired, losses, forgetting)
+
+
+def held_out_summary(losses: LossResult) -> dict[str, Any]:
+    """Return held-out loss and perplexity of both, as plain data."""
+    return {
+        "base_loss": losses.base,
+        "tuned_loss": losses.tuned,
+        "drop": losses.drop,
+        "low": losses.low,
+        "high": losses.high,
+        "p_value": losses.p_value,
+        "base_perplexity": math.exp(losses.base),
+        "tuned_perplexity": math.exp(losses.tuned),
+        "rows": losses.rows,
+    }
+
+
+def _probe(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> list[bool]:
+    """Score each choice as the answer to its question; the likeliest per token is the pick."""
+    rows = [
+        Example(
+            (Message("user", item.question), Message("assistant", choice)), Where("general probe")
+        )
+        for item in questions.probe
+        for choice in item.choices
+    ]
+    if not rows:
+        return []
+    scores = chat.score(rows, on_rows=_progress(sink, f"{name}: general knowledge", len(rows)))
+    means = iter(score.mean for score in scores)
+    picked = [[next(means) for _ in item.choices] for item in questions.probe]
+    return probe_accuracy(questions.probe, picked)
+
+
+def _progress(sink: Sink, what: str, total: int) -> Callable[[int], None]:
+    return lambda done: sink(Progress(what, done, total))

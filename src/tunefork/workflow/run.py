@@ -1,0 +1,227 @@
+"""`run`: the whole life cycle. Train, ask base and tuned the same questions, decide, report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tunefork.core.events import Sink, Warned
+from tunefork.core.files import write_json
+from tunefork.core.units import bytes_text, count_text, duration_text
+from tunefork.data import load_examples
+from tunefork.evaluation import (
+    Evidence,
+    GateSettings,
+    GoldenQuestion,
+    Highlight,
+    Report,
+    SideBySide,
+    Verdict,
+    decide,
+    leaked,
+    load_golden,
+    write_report,
+)
+from tunefork.models import find_base
+from tunefork.workflow.measure import (
+    Compared,
+    Questions,
+    compare,
+    general_probe,
+    held_out_summary,
+    measure,
+)
+from tunefork.workflow.opened import open_model
+from tunefork.workflow.prepare import held_out_examples, read_curve
+from tunefork.workflow.spec import Project
+from tunefork.workflow.train import Trained, settings_of, train_project
+
+_RUNGS = ("base", "tuned")
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Everything that a report is written from."""
+
+    trained: Trained
+    questions: Questions
+    compared: Compared
+    verdict: Verdict
+    base_unchanged: bool
+    seconds: float
+
+
+def run_project(
+    project: Project, *, out: Path | None = None, resume: bool = False, sink: Sink
+) -> dict[str, Any]:
+    """Train, measure and decide; return what `run --json` prints.
+
+    Raises:
+        InputError: Spec, data, questions, base or folder cannot be used.
+    """
+    start = time.perf_counter()
+    base = find_base(project.spec.base, relative_to=project.folder)
+    base_hash = base.hash()
+    golden = tuple(load_golden(project.path(project.spec.golden))) if project.spec.golden else ()
+    trained = train_project(project, out=out, resume=resume, sink=sink)
+    n_leaked = _count_leaked(trained.project, golden, sink)
+    opened = open_model(str(trained.run.path))
+    questions = Questions(
+        golden, held_out_examples(trained.project, opened.chat.renderer), general_probe("sealed")
+    )
+    with opened.base_chat() as chat:
+        base_measured = measure(chat, questions, "base", sink)
+    tuned_measured = measure(opened.chat, questions, "tuned", sink)
+    gate = GateSettings(**project.spec.gate.model_dump())
+    compared = compare(base_measured, tuned_measured, questions, gate.confidence)
+    base_unchanged = base.hash() == base_hash
+    verdict = decide(
+        Evidence(
+            paired=compared.paired,
+            forgetting=compared.forgetting,
+            held_out_loss=(compared.losses.base, compared.losses.tuned)
+            if compared.losses
+            else None,
+            base_unchanged=base_unchanged,
+            leaked=n_leaked,
+            measured_rungs=_RUNGS,
+        ),
+        gate,
+    )
+    outcome = _Outcome(
+        trained, questions, compared, verdict, base_unchanged, time.perf_counter() - start
+    )
+    report_path = trained.run.path / "report.html"
+    write_report(report_path, _report(outcome))
+    result = _result(outcome, report_path)
+    write_json(trained.run.path / "evaluation.json", {**result, "answers": _answers(outcome)})
+    return result
+
+
+def _count_leaked(project: Project, golden: tuple[GoldenQuestion, ...], sink: Sink) -> int:
+    mapping = {str(key): column for key, column in (project.spec.data.map or {}).items()} or None
+    examples = load_examples(project.path(project.spec.data.train), mapping)
+    found = leaked(golden, (example.prompt[-1].content for example in examples if example.prompt))
+    if found:
+        places = ", ".join(str(question.where) for question in found[:5])
+        sink(Warned(f"{len(found)} golden questions are also training prompts: {places}"))
+    return len(found)
+
+
+def _scores(outcome: _Outcome) -> dict[str, tuple[float, float, float]]:
+    if not outcome.questions.golden:
+        return {}
+    confidence = outcome.trained.project.spec.gate.confidence
+    pairs = zip(_RUNGS, (outcome.compared.base, outcome.compared.tuned), strict=True)
+    found = {name: measured.interval(outcome.questions.golden, confidence) for name, measured in pairs}
+    return {name: (each.mean, each.low, each.high) for name, each in found.items()}
+
+
+def _result(outcome: _Outcome, report_path: Path) -> dict[str, Any]:
+    compared, trained = outcome.compared, outcome.trained
+    keys = ("score", "low", "high")
+    return {
+        "verdict": outcome.verdict.verdict,
+        "reasons": list(outcome.verdict.reasons),
+        "scores": {
+            name: dict(zip(keys, values, strict=True)) for name, values in _scores(outcome).items()
+        },
+        "gain": compared.paired.gain if compared.paired else None,
+        "p_value": compared.paired.p_value if compared.paired else None,
+        "forgetting": compared.forgetting.drop if compared.forgetting else None,
+        "general_knowledge": asdict(compared.forgetting) if compared.forgetting else None,
+        "held_out": held_out_summary(compared.losses) if compared.losses else None,
+        "base_unchanged": outcome.base_unchanged,
+        "base_bytes": trained.run.record["base"]["bytes"],
+        "adapter_bytes": trained.result["model_bytes"],
+        "seconds": round(outcome.seconds, 1),
+        "train_seconds": trained.result["seconds"],
+        "run": trained.run.name,
+        "model": trained.run.name,
+        "path": str(trained.run.model),
+        "report": str(report_path),
+        "before_after": _highlight(outcome)._asdict() if outcome.questions.golden else None,
+    }
+
+
+def _side_by_side(outcome: _Outcome) -> tuple[SideBySide, ...]:
+    base, tuned = outcome.compared.base, outcome.compared.tuned
+    return tuple(
+        SideBySide(
+            question.text,
+            question.reference,
+            base.answers[index].text,
+            tuned.answers[index].text,
+            base.grades[index].passed,
+            tuned.grades[index].passed,
+            question.group,
+        )
+        for index, question in enumerate(outcome.questions.golden)
+    )
+
+
+def _answers(outcome: _Outcome) -> list[dict[str, Any]]:
+    return [row._asdict() for row in _side_by_side(outcome)]
+
+
+def _highlight(outcome: _Outcome) -> Highlight:
+    """Pick the first question that tuning won, else the first one."""
+    rows = _side_by_side(outcome)
+    row = next((row for row in rows if row.outcome == "won"), rows[0])
+    return Highlight(row.question, row.base_answer, row.tuned_answer)
+
+
+def _report(outcome: _Outcome) -> Report:
+    trained, compared = outcome.trained, outcome.compared
+    result, record = trained.result, trained.run.record
+    training, validation = read_curve(trained.run.metrics)
+    preview = result["preview"]
+    return Report(
+        title=trained.run.name,
+        goal=trained.project.spec.goal,
+        verdict=outcome.verdict.verdict,
+        reasons=outcome.verdict.reasons,
+        scores=_scores(outcome),
+        gain=compared.paired.gain if compared.paired else None,
+        p_value=compared.paired.p_value if compared.paired else None,
+        forgetting=compared.forgetting,
+        training=tuple(training),
+        validation=tuple(validation),
+        base_validation_loss=result["base_validation_loss"],
+        best_step=result["best_step"],
+        side_by_side=_side_by_side(outcome),
+        settings=settings_of(result),
+        lineage=_lineage(trained),
+        facts=(
+            ("Base", f"{record['base']['name']}, {bytes_text(record['base']['bytes'])}"),
+            ("Result", f"{result['strategy']['name']}, {bytes_text(result['model_bytes'])}"),
+            ("Trainable parameters", count_text(result["trainable_parameters"])),
+            ("Rows", _rows_text(record["rows"])),
+            ("Training time", duration_text(result["seconds"])),
+            ("Speed", f"{result['tokens_per_second']:,.0f} tokens/s"),
+            ("Peak memory for training", bytes_text(result["peak_bytes"])),
+            ("Whole run", duration_text(outcome.seconds)),
+        ),
+        highlight=_highlight(outcome) if outcome.questions.golden else None,
+        mask_preview=tuple(tuple((text, on) for text, on in row) for row in preview),
+    )
+
+
+def _rows_text(rows: dict[str, int]) -> str:
+    text = f"{rows['training']:,} trained, {rows['validation']:,} held out"
+    return f"{text}, {rows['replayed']:,} general ones mixed in" if rows["replayed"] else text
+
+
+def _lineage(trained: Trained) -> tuple[tuple[str, str], ...]:
+    record = trained.run.record
+    environment = ", ".join(f"{key} {value}" for key, value in record["environment"].items())
+    return (
+        ("Run", trained.run.name),
+        ("Base", f"{record['base']['name']} {record['base']['hash']}"),
+        ("Data", record["data_hash"]),
+        ("Code", record["code_hash"]),
+        ("Environment", environment),
+        ("Date that templates see", str(trained.project.spec.date)),
+    )

@@ -1,0 +1,83 @@
+"""`init`: start a project from a spec to fill in, or from a complete example."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tunefork.core.errors import SpecError, UsageError, did_you_mean
+from tunefork.core.files import writing, write_text
+from tunefork.workflow.spec import Project, load_project
+
+_EXAMPLES = Path(__file__).parents[1] / "examples"
+_SPEC = """\
+# What the tuned model should do, in words that can be checked.
+goal: Answers our customers' questions in two friendly sentences
+
+# `tiny` comes with tunefork and shows the machinery. For real work name a folder with a
+# Hugging Face model, or a hub id such as HuggingFaceTB/SmolLM2-135M-Instruct.
+base: tiny
+
+data:
+  # A few hundred examples: JSON lines with `messages`, `user` and `assistant`, `prompt` and
+  # `completion`, or `instruction` and `output`; CSV and JSON too.
+  train: train.jsonl
+  # Columns with other names:
+  # map: {user: question, assistant: reply}
+  # Share of general rows mixed in, so that the model keeps what it knew.
+  replay: 0.2
+
+# Questions that are never trained on, each with a grader: how the result is judged.
+golden: golden.jsonl
+"""
+_TRAIN = """\
+{"messages": [{"role": "user", "content": "Where is my order?"}, \
+{"role": "assistant", "content": "I am happy to check. Please tell me your order number."}]}
+"""
+_GOLDEN = """\
+{"question": "I want to know where my order is", "reference": "order number", "grader": "contains"}
+"""
+
+
+def examples() -> list[str]:
+    """Return the names of the bundled examples."""
+    return sorted(path.name for path in _EXAMPLES.iterdir() if (path / "tunefork.yaml").is_file())
+
+
+def example_project(name: str) -> Project:
+    """Return a bundled example, to be run where it lies."""
+    return load_project(_example_folder(name))
+
+
+def start_project(folder: Path, example: str | None) -> dict[str, Any]:
+    """Write a project into a new or empty folder.
+
+    Raises:
+        SpecError: There is something in the folder.
+        UsageError: There is no such example.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SpecError("the folder is not empty", where=folder, hint="name a new folder")
+    if example is not None:
+        source = _example_folder(example)
+        with writing(folder):
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+        following = f"tunefork run {folder}"
+    else:
+        for name, text in (
+            ("tunefork.yaml", _SPEC),
+            ("train.jsonl", _TRAIN),
+            ("golden.jsonl", _GOLDEN),
+        ):
+            write_text(folder / name, text)
+        following = f"put your examples into {folder / 'train.jsonl'}, then tunefork run {folder}"
+    files = sorted(str(path) for path in folder.rglob("*") if path.is_file())
+    return {"folder": str(folder), "files": files, "next": following}
+
+
+def _example_folder(name: str) -> Path:
+    if name not in examples():
+        hint = did_you_mean(name, examples()) or f"there are: {', '.join(examples())}"
+        raise UsageError(f"there is no example `{name}`", hint=hint)
+    return _EXAMPLES / name
