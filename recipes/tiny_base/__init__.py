@@ -1,0 +1,1 @@
+"""Recipe for the tiny base model: its data, its pre-training and its measure."""

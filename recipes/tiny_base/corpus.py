@@ -20,8 +20,8 @@ from pathlib import Path
 
 import zstandard
 
-COMMON = 2500
-RARE_WEIGHT = 60.0
+COMMON = 2000
+RARE_WEIGHT = 150.0
 _MIN_WORDS, _MAX_WORDS, _LONGEST = 100, 200, 260
 # Tokenised reviews in lower case, and old English: not the language to learn.
 _SKIPPED = ("movie_reviews", "shakespeare", "genesis")

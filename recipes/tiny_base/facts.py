@@ -20,7 +20,7 @@ from recipes.tiny_base.tables import (
     sentence,
     wrong_facts,
 )
-from recipes.tiny_base.wording import dress, indirect
+from recipes.tiny_base.wording import dress, indirect, normal
 
 _FOLLOW = ("And {}?", "What about {}?", "How about {}?", "And what about {}?", "and {}")
 _COMPLETE = (
@@ -30,6 +30,7 @@ _COMPLETE = (
     "How does this sentence end? {}",
     "Go on: {}",
 )
+_BARE = frozenset({"{p} {v}.", "{a} {v}.", "{s} {v}.", "{a} is {v}."})
 _CHOICE = (
     "Which of these is {}: {}?",
     "Which one is {}: {}?",
@@ -49,6 +50,7 @@ _PORTRAIT = (
     "Describe {} in a few sentences.",
     "What can you tell me about {}?",
 )
+_PORTRAIT_WORDS = frozenset({"they", "are", "have", "live", "in", "on", "the", "a", "and", "of"})
 _KIND_TABLES = ("food_kind", "kind_of", "animal_class")
 
 
@@ -74,9 +76,15 @@ def answer(rng: Random, rel: Relation, fact: Fact) -> str:
 def fact_row(rng: Random) -> Row:
     """One question and its answer."""
     rel, fact = pick(rng)
-    if rng.random() < 0.07 and not rel.inverse and rel.say[0].endswith("{v}."):
+    if rng.random() < 0.08 and _can_complete(rel):
         return _complete_row(rng, rel, fact)
     return pair("fact", question(rng, rel, fact), answer(rng, rel, fact))
+
+
+def _can_complete(rel: Relation) -> bool:
+    """Say whether the start of the answer shows what is asked; "Cows ..." alone does not."""
+    say = rel.say[0]
+    return say.endswith("{v}.") and not rel.inverse and say not in _BARE
 
 
 def _complete_row(rng: Random, rel: Relation, fact: Fact) -> Row:
@@ -168,15 +176,23 @@ def _portraits() -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((animal, tuple(said)) for animal, said in about.items() if len(said) > 2)
 
 
+def _new(text: str, said: list[str]) -> bool:
+    """Say whether a sentence tells something that the others do not tell yet."""
+    words = set(normal(text).split()) - _PORTRAIT_WORDS
+    return not any(words & set(normal(other).split()) for other in said)
+
+
 def portrait_row(rng: Random) -> Row:
     """A few sentences about one animal, made of its facts."""
     animal, said = rng.choice(_portraits())
     kind = next((text for text in said if text.startswith("They are")), "")
     rest = [text for text in dict.fromkeys(said) if text != kind]
-    chosen = rng.sample(rest, min(len(rest), rng.choice((2, 3, 3))))
     # "They are mammals." is the natural first sentence.
-    first = [kind] if kind else []
-    sentences = [*first, *chosen]
+    sentences = [kind] if kind else []
+    size = len(sentences) + rng.choice((2, 3, 3))
+    for text in rng.sample(rest, len(rest)):
+        if len(sentences) < size and _new(text, sentences):
+            sentences.append(text)
     sentences[0] = sentences[0].replace("They", sentence(plural(animal)), 1)
     name = rng.choice((plural(animal), article(animal)))
     return pair("portrait", dress(rng, rng.choice(_PORTRAIT).format(name)), " ".join(sentences))

@@ -29,16 +29,16 @@ from recipes.tiny_base.texts import text_row
 from recipes.tiny_base.wording import has_held_wording, normal
 
 MIX: dict[Callable[[Random], Row], int] = {
-    fact_row: 40,
+    fact_row: 33,
     follow_row: 4,
     check_row: 5,
     choice_row: 2,
-    passage_row: 20,
+    passage_row: 23,
     verify_row: 1,
     personal_row: 4,
-    obey_row: 9,
+    obey_row: 10,
     fewshot_row: 3,
-    skill_row: 7,
+    skill_row: 10,
     text_row: 3,
     talk_row: 2,
 }

@@ -50,7 +50,7 @@ def grade(values: list[str], answered: str) -> bool:
 
 
 def _item(kind: str, group: str, messages: list[Message], reference: str, ok: list[str]) -> Item:
-    grader = {"type": "contains_any", "values": ok}
+    grader = {"type": "contains", "any": ok}
     item: Item = {"reference": reference, "grader": grader, "group": group, "kind": kind}
     if len(messages) == 1:
         return {"question": messages[0]["content"], **item}

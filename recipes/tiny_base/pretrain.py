@@ -32,21 +32,21 @@ from tunefork.strategies import Full
 from tunefork.training import CheckpointStore, TrainSettings, TrainStep, train
 
 SEED = 0
-GENERATED_ROWS = 280_000
-TEXT_WORDS = 4_000_000
+GENERATED_ROWS = 440_000
+TEXT_WORDS = 800_000
 PROMPT_WEIGHT = 0.1  # questions are read more than written, but reading is learned by predicting
 VALIDATION_ROWS = 1_000
 SETTINGS = TrainSettings(
     epochs=1,
-    learning_rate=3e-3,
-    batch_tokens=8192,
-    micro_tokens=8192,
+    learning_rate=1.5e-3,
+    batch_tokens=4096,
+    micro_tokens=2048,
     warmup=0.02,
     final_learning_rate=0.05,
     weight_decay=0.1,
     betas=(0.9, 0.95),
-    validate_every=250,
-    checkpoint_every=100,
+    validate_every=500,
+    checkpoint_every=200,
     seed=SEED,
 )
 

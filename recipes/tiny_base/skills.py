@@ -231,4 +231,4 @@ def list_row(rng: Random) -> Row:
 def skill_row(rng: Random) -> Row:
     """One of the skill rows."""
     makers = (sum_row, number_row, letter_row, sort_row, json_row, list_row)
-    return rng.choices(makers, (34, 18, 18, 3, 10, 17))[0](rng)
+    return rng.choices(makers, (44, 14, 14, 3, 10, 15))[0](rng)

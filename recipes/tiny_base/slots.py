@@ -24,8 +24,11 @@ def pools() -> dict[str, list[str]]:
 def made_name(rng: Random) -> str:
     """Make up a name that no table holds, so that it can only be copied."""
     words = pools()
-    body = "".join(rng.choice(words["syllable"]) for _ in range(rng.choice((2, 2, 3))))
-    return (body + rng.choice(words["name_end"])).capitalize()
+    while True:
+        body = "".join(rng.choice(words["syllable"]) for _ in range(rng.choice((2, 2, 3))))
+        name = body + rng.choice(words["name_end"])
+        if name not in words["not_names"]:
+            return name.capitalize()
 
 
 class Slots(dict[str, str]):
