@@ -1,4 +1,4 @@
-"""What all tests share: no network but loopback, a home of their own, small models built in code."""
+"""What all tests share: no network but loopback, and a home of their own."""
 
 from __future__ import annotations
 

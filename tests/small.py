@@ -76,7 +76,9 @@ def save_model(name: str, folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def save_tokenizer(folder: Path, text: str = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLM.?!,:'\n") -> None:
+def save_tokenizer(
+    folder: Path, text: str = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLM.?!,:'\n"
+) -> None:
     """Write a tokenizer of single characters, without a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 

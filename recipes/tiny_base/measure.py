@@ -1,6 +1,6 @@
 """Measure `tiny`: held-out wordings by kind, and the general probe.
 
-    python -m recipes.tiny_base.measure --model WORK/tiny [--show 20] [--device cuda]
+python -m recipes.tiny_base.measure --model WORK/tiny [--show 20] [--device cuda]
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recipes.tiny_base.heldout import heldout
 
+from recipes.tiny_base.heldout import heldout
 from tunefork.core.errors import Where
 from tunefork.data import Example, Message, Renderer, load_tokenizer
 from tunefork.evaluation import load_probe, probe_accuracy
@@ -28,7 +28,10 @@ def measure(chat: ChatModel) -> dict[str, Any]:
     """Return the share of held-out wordings answered rightly, by kind, and probe accuracy."""
     items = heldout()
     turns = [
-        [Message(**m) for m in item.get("messages") or [{"role": "user", "content": item["question"]}]]
+        [
+            Message(**m)
+            for m in item.get("messages") or [{"role": "user", "content": item["question"]}]
+        ]
         for item in items
     ]
     answers = chat.answer(turns, Decoding(max_new_tokens=80))
@@ -36,9 +39,9 @@ def measure(chat: ChatModel) -> dict[str, Any]:
     wrong = []
     for item, answer in zip(items, answers, strict=True):
         grader = parse_grader(item["grader"], reference=item["reference"], where=None)
-        passed = grader.grade(answer.text).passed
-        by_kind[item["kind"]].append(passed)
-        if not passed:
+        right = grader.grade(answer.text).passed
+        by_kind[item["kind"]].append(right)
+        if not right:
             question = item.get("question") or " | ".join(m["content"] for m in item["messages"])
             wrong.append((question, item["reference"], answer.text))
     passed = [one for found in by_kind.values() for one in found]

@@ -1,7 +1,7 @@
 """Pre-train the bundled base `tiny` with tunefork's own engine.
 
-    python -m recipes.tiny_base.pretrain prepare --text FOLDER --work WORK   # about 5 minutes
-    python -m recipes.tiny_base.pretrain train --work WORK                   # about an hour, 2 cores
+    python -m recipes.tiny_base.pretrain prepare --text FOLDER --work WORK  # 2 minutes
+    python -m recipes.tiny_base.pretrain train --work WORK                  # an hour, 2 cores
     python -m recipes.tiny_base.measure --model WORK/tiny
 
 FOLDER holds the texts named in MODEL_CARD.md, as zstd JSON lines `{source, text}`. `train` may be
@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recipes.tiny_base import corpus, generate, model
 
+from recipes.tiny_base import corpus, generate, model
+from tunefork.core.errors import Where
 from tunefork.core.events import CheckpointSaved, Event, RunStarted, StepDone, Validated
 from tunefork.data.example import Example, Message
 from tunefork.data.render import Rendered, Renderer
 from tunefork.data.tokenizer import load_tokenizer
 from tunefork.data.tokens import TokenRows
-from tunefork.core.errors import Where
 from tunefork.models import find_base, load_model
 from tunefork.objectives import Sft
 from tunefork.strategies import Full
@@ -133,9 +133,7 @@ def _pack(rows: TokenRows) -> np.ndarray[tuple[int], np.dtype[np.void]]:
 
 def _unpack(packed: np.ndarray[tuple[int], np.dtype[np.void]]) -> TokenRows:
     offsets = np.append(np.flatnonzero(packed["first"]), len(packed)).astype(np.int64)
-    return TokenRows(
-        packed["id"].astype(np.int32), packed["weight"].astype(np.float32), offsets
-    )
+    return TokenRows(packed["id"].astype(np.int32), packed["weight"].astype(np.float32), offsets)
 
 
 class _Printer:

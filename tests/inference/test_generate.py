@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.small import CONFIGS, VOCABULARY, packed_model, plain_model, random_rows
 
+from tests.small import CONFIGS, VOCABULARY, packed_model, plain_model, random_rows
 from tunefork.inference import Decoding, generate, score_rows
 
 
@@ -17,9 +17,7 @@ def _prompts() -> list[list[int]]:
 @pytest.mark.parametrize("slots", [2, 8])
 def test_greedy_answers_equal_one_at_a_time(name: str, slots: int) -> None:
     plain, prompts = plain_model(name), _prompts()
-    answers = generate(
-        packed_model(name), prompts, {2}, Decoding(max_new_tokens=10, slots=slots)
-    )
+    answers = generate(packed_model(name), prompts, {2}, Decoding(max_new_tokens=10, slots=slots))
     for prompt, answer in zip(prompts, answers, strict=True):
         expected = plain.generate(
             torch.tensor([prompt]),

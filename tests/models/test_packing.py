@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.small import CONFIGS, VOCABULARY, packed_model, plain_model
 
+from tests.small import CONFIGS, VOCABULARY, packed_model, plain_model
 from tunefork.models import PackedLayout, run_on
 
 LENGTHS = ([11, 3, 17, 12], [9, 9, 9], [1, 30, 2, 29, 1])

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.small import packed_model, random_rows
 
+from tests.small import packed_model, random_rows
 from tunefork.core.errors import RunError
 from tunefork.core.events import Event, RunEnded, StepDone, Validated, Warned, no_sink
 from tunefork.models import hash_parameters
@@ -127,7 +127,9 @@ def test_loss_falls(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "warmup": 0.0, "clip": 1e30})
-    with pytest.raises(RunError, match=r"no longer a number at step 2 \(training rows 4, 18") as caught:
+    with pytest.raises(
+        RunError, match=r"no longer a number at step 2 \(training rows 4, 18"
+    ) as caught:
         _run(tmp_path, settings, strategy="full")
     assert "learning_rate" in str(caught.value.hint)
 
@@ -162,5 +164,3 @@ def test_schedule_warms_up_and_ends_at_nothing(schedule: str) -> None:
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 0.02 * settings.learning_rate
-
-

@@ -16,7 +16,7 @@ _INTERRUPTED = 130  # what shells report for Ctrl-C
 
 @contextlib.contextmanager
 def report_failures(*, is_json: bool) -> Iterator[None]:
-    """Print a failure as one message on stderr (and on stdout where JSON is asked for), and exit."""
+    """Print a failure as one message on stderr (with JSON on stdout too), and exit."""
     try:
         yield
     except TuneforkError as error:
@@ -33,7 +33,12 @@ def report_failures(*, is_json: bool) -> Iterator[None]:
             write_text(path, traceback.format_exc())
         message = f"this is our fault: {type(error).__name__}: {error}"
         hint = f"the details are in {path}; please report them"
-        found = {"code": "internal", "message": message, "where": None, "hint": hint}
+        found: dict[str, object] = {
+            "code": "internal",
+            "message": message,
+            "where": None,
+            "hint": hint,
+        }
         _tell(found, f"{message}\nhint: {hint}", is_json)
         sys.exit(3)
 

@@ -42,9 +42,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 def print_preview(rows: list[list[list[Any]]]) -> None:
     """Show rows token by token: trained tokens green, read-only ones dim."""
-    talk.print(
-        "What is trained, token by token ([black on green]trained[/], [dim]only read[/]):"
-    )
+    talk.print("What is trained, token by token ([black on green]trained[/], [dim]only read[/]):")
     for row in rows:
         text = Text("  ")
         for token, is_trained in row:
@@ -112,7 +110,9 @@ class TalkSink:
 
     def _end(self, event: events.RunEnded) -> None:
         why = (
-            "the held-out loss stopped falling" if event.reason == "early_stop" else "all steps done"
+            "the held-out loss stopped falling"
+            if event.reason == "early_stop"
+            else "all steps done"
         )
         best = f"; best held-out loss {event.best_loss:.3f} at step {event.best_step}"
         talk.print(

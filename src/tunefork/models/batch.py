@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tunefork.data.tokens import TokenRows
 from tunefork.models.layout import PackedLayout
@@ -52,16 +53,15 @@ def collate(rows: TokenRows, chosen: Sequence[int], device: torch.device | str =
     )
 
 
-def pack_by_tokens(
-    lengths: Sequence[int], order: Sequence[int], limit: int
-) -> list[list[int]]:
+def pack_by_tokens(lengths: NDArray[np.int64], order: Sequence[int], limit: int) -> list[list[int]]:
     """Cut an order of rows into batches of at most `limit` tokens (one row at least)."""
     batches: list[list[int]] = []
     filled = limit + 1
     for index in order:
-        if filled + lengths[index] > limit:
+        length = int(lengths[index])
+        if filled + length > limit:
             batches.append([])
             filled = 0
         batches[-1].append(index)
-        filled += lengths[index]
+        filled += length
     return batches

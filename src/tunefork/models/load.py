@@ -39,13 +39,13 @@ def _cpu_flags() -> set[str]:
 
 
 def load_model(
-    base: Base, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    base: Base, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
 ) -> Any:
     """Load a decoder so that it runs over packed rows, with dropout off and nothing trainable.
 
     Args:
         base: Where it lies.
-        device: Where to put it.
+        device: Where to put it; by default the first CUDA GPU, else the processor.
         dtype: What to compute in; by default what `compute_dtype` says.
 
     Returns:
@@ -56,7 +56,7 @@ def load_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    device = torch.device(device)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model_type = base.config["model_type"]
     if model_type in _RECURRENT:
         raise ModelError(

@@ -1,8 +1,8 @@
 """Checkpoints: whole or not there, checked by hash when read, and no pickle in them.
 
-    checkpoints/step-000120/state.json          step, best so far, hash of each file beside it
-    checkpoints/step-000120/optimizer.safetensors   weights being trained and their moments
-    best/                                        the same two files, for the best weights
+checkpoints/step-000120/state.json          step, best so far, hash of each file beside it
+checkpoints/step-000120/optimizer.safetensors   weights being trained and their moments
+best/                                        the same two files, for the best weights
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class CheckpointStore:
 
     def load_newest(self) -> tuple[TrainState, dict[str, torch.Tensor], list[Path]] | None:
         """Return the newest undamaged checkpoint, and the damaged ones passed over."""
-        damaged = []
+        damaged: list[Path] = []
         for path in self._newest_first():
             try:
                 return *_read(path), damaged

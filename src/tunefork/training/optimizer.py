@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -25,7 +27,7 @@ class MasterAdamW:
             for name, parameter in parameters.items()
         }
         # Norm gains, biases and other vectors are not pulled to zero.
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in self.masters.values() if p.ndim >= 2]},
             {"params": [p for p in self.masters.values() if p.ndim < 2], "weight_decay": 0.0},
         ]

@@ -94,9 +94,7 @@ def _strategy(spec: Spec, base: Base, values: _Values) -> Strategy:
     hidden = int(base.config.get("hidden_size") or base.config.get("n_embd") or _SMALL_HIDDEN)
     rank = values.choose("rank", given.rank, 16 if hidden >= _SMALL_HIDDEN else 8)
     alpha = values.choose("alpha", given.alpha, 2.0 * rank)
-    return Lora(
-        LoraSettings(rank=rank, alpha=alpha, dropout=given.dropout, targets=given.targets)
-    )
+    return Lora(LoraSettings(rank=rank, alpha=alpha, dropout=given.dropout, targets=given.targets))
 
 
 def _batch_tokens(n_tokens: int) -> int:

@@ -23,8 +23,7 @@ def evaluate(name: str, golden_path: Path, sink: Sink) -> dict[str, Any]:
     opened = open_model(name)
     answers = ask(opened.chat, golden, name, sink)
     grades = [
-        question.grader.grade(answer.text)
-        for question, answer in zip(golden, answers, strict=True)
+        question.grader.grade(answer.text) for question, answer in zip(golden, answers, strict=True)
     ]
     scores = [grade.score for grade in grades]
     mean = interval(scores, [question.group for question in golden], _CONFIDENCE)

@@ -1,4 +1,4 @@
-"""Measure one model: golden answers, held-out loss, general knowledge. And two against each other."""
+"""Measure a model: golden answers, held-out loss, general knowledge; and compare two models."""
 
 from __future__ import annotations
 
@@ -96,22 +96,19 @@ def measure(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> Mea
     )
 
 
-def ask(
-    chat: ChatModel, golden: Sequence[GoldenQuestion], name: str, sink: Sink
-) -> list[Answer]:
+def ask(chat: ChatModel, golden: Sequence[GoldenQuestion], name: str, sink: Sink) -> list[Answer]:
     """Let one model answer the golden questions."""
     if not golden:
         return []
     conversations = [
-        [Message(**message) for message in question.messages] for question in golden
+        [Message(turn["role"], turn["content"]) for turn in question.messages]
+        for question in golden
     ]
     told = _progress(sink, f"{name}: golden questions", len(golden))
     return chat.answer(conversations, _DECODING, on_answer=told)
 
 
-def compare(
-    base: Measured, tuned: Measured, questions: Questions, confidence: float
-) -> Compared:
+def compare(base: Measured, tuned: Measured, questions: Questions, confidence: float) -> Compared:
     """Test the tuned model against the base, question by question."""
     groups = [question.group for question in questions.golden]
     paired = (

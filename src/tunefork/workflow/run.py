@@ -115,7 +115,9 @@ def _scores(outcome: _Outcome) -> dict[str, tuple[float, float, float]]:
         return {}
     confidence = outcome.trained.project.spec.gate.confidence
     pairs = zip(_RUNGS, (outcome.compared.base, outcome.compared.tuned), strict=True)
-    found = {name: measured.interval(outcome.questions.golden, confidence) for name, measured in pairs}
+    found = {
+        name: measured.interval(outcome.questions.golden, confidence) for name, measured in pairs
+    }
     return {name: (each.mean, each.low, each.high) for name, each in found.items()}
 
 

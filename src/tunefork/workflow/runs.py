@@ -1,13 +1,13 @@
 """Run folders: where a run's record, checkpoints, result and report lie.
 
-    spec.json           the resolved spec: run it again and get the same
-    record.json         hashes of data, base and code; versions; machine
-    metrics.jsonl       one line per step and per validation
-    checkpoints/ best/  while it runs
-    model/              the result: a PEFT adapter folder, or a whole model
-    result.json         what `train --json` prints; its presence says that training is finished
-    evaluation.json     answers, scores and verdict
-    report.html
+spec.json           the resolved spec: run it again and get the same
+record.json         hashes of data, base and code; versions; machine
+metrics.jsonl       one line per step and per validation
+checkpoints/ best/  while it runs
+model/              the result: a PEFT adapter folder, or a whole model
+result.json         what `train --json` prints; its presence says that training is finished
+evaluation.json     answers, scores and verdict
+report.html
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ def find_run(project: Project, base: Base, *, out: Path | None, resume: bool) ->
     identity = _identity(project, base)
     if out is not None:
         return RunFolder(_given_folder(out, identity, resume), identity)
-    return RunFolder(
-        _home_folder(f"{project.name}-{identity.split(':')[1][:8]}", resume), identity
-    )
+    return RunFolder(_home_folder(f"{project.name}-{identity.split(':')[1][:8]}", resume), identity)
 
 
 def _identity(project: Project, base: Base) -> str:

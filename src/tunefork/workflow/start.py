@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunefork.core.errors import SpecError, UsageError, did_you_mean
-from tunefork.core.files import writing, write_text
+from tunefork.core.files import write_text, writing
 from tunefork.workflow.spec import Project, load_project
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"

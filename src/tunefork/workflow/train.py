@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from tunefork.core.errors import InternalError
 from tunefork.core.events import Sink
 from tunefork.core.files import new_folder, write_json
+from tunefork.core.memory import peak_resident_bytes, resident_bytes
 from tunefork.evaluation import Setting
 from tunefork.models import Base, find_base, hash_parameters, load_model
 from tunefork.objectives import Sft
@@ -46,10 +46,8 @@ def train_project(
     if run.result is not None:
         return Trained(run, project, run.result)
     prepared = prepare(project, sink)
-    plan = derive(
-        project.spec, base, len(prepared.rows.ids), prepared.validation_rows is not None
-    )
-    before_bytes = _resident_bytes()
+    plan = derive(project.spec, base, len(prepared.rows.ids), prepared.validation_rows is not None)
+    before_bytes = resident_bytes()
     model = load_model(base)
     plan.strategy.attach(model, plan.settings.seed)
     frozen_hash = hash_parameters(plan.strategy.frozen(model).items())
@@ -69,7 +67,7 @@ def train_project(
     with new_folder(run.model) as folder:
         plan.strategy.save(model, folder, base)
         write_card(folder, base, project.spec.date, run.name)
-    result = _result(run, prepared, plan, outcome, _peak_bytes() - before_bytes)
+    result = _result(run, prepared, plan, outcome, peak_resident_bytes() - before_bytes)
     write_json(run.path / "result.json", result)
     store.remove()
     return Trained(run, project, result)
@@ -120,13 +118,4 @@ def _result(
 def settings_of(result: dict[str, Any]) -> tuple[Setting, ...]:
     """Return the settings that a result lists."""
     return tuple(Setting(**row) for row in result["settings"])
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
