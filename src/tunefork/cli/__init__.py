@@ -10,8 +10,9 @@ import sys
 
 def main() -> None:
     """Run the command line; the entry point of the `tunefork` script."""
-    from tunefork.cli.app import app
+    from tunefork.cli.app import run_app
     from tunefork.cli.failures import report_failures
 
-    with report_failures(is_json="--json" in sys.argv):
-        app(prog_name="tunefork")
+    arguments = sys.argv[1:]
+    with report_failures(is_json="--json" in arguments):
+        run_app(arguments or ["--help"])

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from tunefork import __version__
 from tunefork.cli import chat, demo, evaluate, init, run, train
+from tunefork.core.errors import UsageError
+
+_INTERRUPTED = 130  # how typer reports Ctrl-C, as shells do
+# typer's complaint about a command line. Where the class comes from differs with its version,
+# so it is found through one that typer exports; `Any`, because it has no public name.
+_BadCommandLine: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     help="Fork a model, tune it on your data, prove it is better: all on your own machine.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -31,9 +38,30 @@ def _options(
     """Take the options that stand before a verb."""
 
 
-app.command("demo")(demo.demo)
-app.command("init")(init.init)
-app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("run")(run.run)
-app.command("chat")(chat.chat)
+_VERBS = {
+    "demo": demo.demo,
+    "init": init.init,
+    "train": train.train,
+    "eval": evaluate.evaluate,
+    "run": run.run,
+    "chat": chat.chat,
+}
+for _name, _verb in _VERBS.items():
+    app.command(_name)(_verb)
+
+
+def run_app(arguments: list[str]) -> None:
+    """Run one command.
+
+    Raises:
+        UsageError: The command line does not fit the command.
+        KeyboardInterrupt: The user stopped it.
+    """
+    try:
+        code = app(arguments, prog_name="tunefork", standalone_mode=False)
+    except _BadCommandLine as error:
+        command = ["tunefork", *(name for name in arguments[:1] if name in _VERBS), "--help"]
+        message = error.format_message().strip().rstrip(".")
+        raise UsageError(message, hint=f"`{' '.join(command)}` shows what it takes") from error
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt

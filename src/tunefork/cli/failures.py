@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import traceback
 from collections.abc import Iterator
 
-from tunefork.core.errors import TuneforkError
+from tunefork.cli.lines import json_line
+from tunefork.core.errors import InternalError, TuneforkError
 from tunefork.core.files import home, write_text
 
 _INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -20,8 +20,7 @@ def report_failures(*, is_json: bool) -> Iterator[None]:
     try:
         yield
     except TuneforkError as error:
-        _tell(error.as_dict(), str(error), is_json)
-        sys.exit(error.exit_code)
+        _tell(error, is_json)
     except KeyboardInterrupt:
         print("\ninterrupted; go on with the same command and `--resume`", file=sys.stderr)
         sys.exit(_INTERRUPTED)
@@ -32,18 +31,13 @@ def report_failures(*, is_json: bool) -> Iterator[None]:
         with contextlib.suppress(TuneforkError):
             write_text(path, traceback.format_exc())
         message = f"this is our fault: {type(error).__name__}: {error}"
-        hint = f"the details are in {path}; please report them"
-        found: dict[str, object] = {
-            "code": "internal",
-            "message": message,
-            "where": None,
-            "hint": hint,
-        }
-        _tell(found, f"{message}\nhint: {hint}", is_json)
-        sys.exit(3)
+        _tell(
+            InternalError(message, hint=f"the details are in {path}; please report them"), is_json
+        )
 
 
-def _tell(found: dict[str, object], text: str, is_json: bool) -> None:
+def _tell(error: TuneforkError, is_json: bool) -> None:
     if is_json:
-        print(json.dumps({"error": found}, ensure_ascii=False))
-    print(f"error: {text}", file=sys.stderr)
+        sys.stdout.write(json_line({"error": error.as_dict()}))
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)

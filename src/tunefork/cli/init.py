@@ -27,4 +27,4 @@ def init(
         return
     for name in result["files"]:
         typer.echo(name)
-    show.talk.print(f"Next: {result['next']}", soft_wrap=True)
+    show.talk.print(f"Next: {result['next']}", soft_wrap=True, markup=False)

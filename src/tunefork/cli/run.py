@@ -72,8 +72,8 @@ def print_verdict(result: dict[str, Any]) -> None:
         f"result {bytes_text(result['adapter_bytes'])}; "
         f"whole run {duration_text(result['seconds'])}"
     )
-    show.talk.print(f"Report:     {result['report']}", soft_wrap=True)
-    show.talk.print(f"Talk to it: tunefork chat {result['model']}", soft_wrap=True)
+    show.talk.print(f"Report:     {result['report']}", soft_wrap=True, markup=False)
+    show.talk.print(f"Talk to it: tunefork chat {result['model']}", soft_wrap=True, markup=False)
 
 
 def _interval(score: dict[str, float]) -> str:

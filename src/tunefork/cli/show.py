@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any
@@ -16,8 +15,10 @@ from rich.progress import (
     Task,
     TextColumn,
 )
+from rich.markup import escape
 from rich.text import Text
 
+from tunefork.cli.lines import json_line
 from tunefork.core import events
 from tunefork.core.units import count_text, duration_text
 
@@ -37,18 +38,7 @@ def prepare_process() -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-
-
-def print_preview(rows: list[list[list[Any]]]) -> None:
-    """Show rows token by token: trained tokens green, read-only ones dim."""
-    talk.print("What is trained, token by token ([black on green]trained[/], [dim]only read[/]):")
-    for row in rows:
-        text = Text("  ")
-        for token, is_trained in row:
-            shown = token.replace("\n", "⏎\n  ")
-            text.append(shown, style="black on green" if is_trained else "dim")
-        talk.print(text)
+    sys.stdout.write(json_line(value))
 
 
 class TalkSink:
@@ -57,7 +47,7 @@ class TalkSink:
     def __init__(self) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
             _Details(),
             console=talk,
@@ -78,7 +68,9 @@ class TalkSink:
 
     def __call__(self, event: events.Event) -> None:
         """Show an event."""
-        if isinstance(event, events.RunStarted):
+        if isinstance(event, events.DataChecked):
+            _show_data(event)
+        elif isinstance(event, events.RunStarted):
             self._start(event)
         elif isinstance(event, events.StepDone):
             self._step(event)
@@ -86,7 +78,7 @@ class TalkSink:
             best = " (best)" if event.is_best else ""
             self._validation = f"  held-out {event.loss:.3f}{best}"
         elif isinstance(event, events.Warned):
-            talk.print(f"[yellow]warning:[/] {event.message}", soft_wrap=True)
+            talk.print(f"[yellow]warning:[/] {escape(event.message)}", soft_wrap=True)
         elif isinstance(event, events.RunEnded):
             self._end(event)
         elif isinstance(event, events.Progress):
@@ -129,7 +121,23 @@ class TalkSink:
         share = done / max(total, 1)
         if not talk.is_terminal and (share >= self._last_line + 0.25 or done == total):
             self._last_line = share
-            talk.print(f"{what}: {details}", soft_wrap=True)
+            talk.print(f"{what}: {details}", soft_wrap=True, markup=False)
+
+
+def _show_data(event: events.DataChecked) -> None:
+    """Say what will be trained on, and show rows token by token."""
+    mixed_in = f", {event.replayed_rows:,} general rows mixed in" if event.replayed_rows else ""
+    talk.print(
+        f"{event.training_rows:,} rows to train on{mixed_in}, {event.validation_rows:,} held out; "
+        f"{event.trained_tokens:,} of {event.tokens:,} tokens are trained"
+    )
+    talk.print("Token by token ([black on green]trained[/], [dim]only read[/]):")
+    for row in event.preview:
+        text = Text("  ")
+        for token, is_trained in row:
+            shown = token.replace("\n", "⏎\n  ")
+            text.append(shown, style="black on green" if is_trained else "dim")
+        talk.print(text)
 
 
 class _Details(ProgressColumn):

@@ -19,6 +19,5 @@ def train(spec: SpecPath, out: Out = None, resume: Resume = False, json: Json = 
     if json:
         show.print_json(trained.result)
         return
-    show.print_preview(trained.result["preview"])
-    show.talk.print(f"Result: {trained.result['path']}", soft_wrap=True)
-    show.talk.print(f"Talk to it: tunefork chat {trained.run.name}", soft_wrap=True)
+    show.talk.print(f"Result: {trained.result['path']}", soft_wrap=True, markup=False)
+    show.talk.print(f"Talk to it: tunefork chat {trained.result['model']}", soft_wrap=True, markup=False)

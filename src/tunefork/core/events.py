@@ -10,6 +10,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class DataChecked:
+    """The data passed every check. `preview` shows rows token by token: (text, is trained)."""
+
+    training_rows: int
+    replayed_rows: int
+    validation_rows: int
+    tokens: int
+    trained_tokens: int
+    preview: tuple[tuple[tuple[str, bool], ...], ...]
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """Training begins, or goes on at `step` of a run that was interrupted."""
 
@@ -79,7 +91,9 @@ class Progress:
     total: int
 
 
-Event = RunStarted | StepDone | Validated | CheckpointSaved | Warned | RunEnded | Progress
+Event = (
+    DataChecked | RunStarted | StepDone | Validated | CheckpointSaved | Warned | RunEnded | Progress
+)
 Sink = Callable[[Event], None]
 
 

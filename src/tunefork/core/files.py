@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tunefork.core.errors import RunError
 
@@ -47,9 +48,30 @@ def write_text(path: Path, text: str) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
+        except BaseException:
+            with contextlib.suppress(OSError):  # where even the folder could not be made
+                partial.unlink()
             raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object that `write_json` wrote.
+
+    Raises:
+        RunError: It is not there, or no longer what was written.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "no JSON object")
+    return value
+
+
+def _damaged(path: Path, reason: str) -> RunError:
+    hint = "bring the file back as it was, or start a new run in a new folder"
+    return RunError(f"the file is missing or damaged: {reason}", where=path, hint=hint)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from tunefork.core.errors import InputError
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -15,11 +17,20 @@ def hash_bytes(data: bytes) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Return `sha256:<hex>` of a file's bytes."""
+    """Return `sha256:<hex>` of a file's bytes.
+
+    Raises:
+        InputError: It cannot be read.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = "check the path, and that you may read it"
+        raise InputError(f"cannot be read: {reason}", where=path, hint=hint) from error
     return "sha256:" + digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from tunefork.models.base import Base, find_base
 from tunefork.models.batch import Batch, collate, pack_by_tokens
 from tunefork.models.layout import Layout, PackedLayout
 from tunefork.models.load import compute_dtype, hash_parameters, load_model, run_on
+from tunefork.models.save import saving_tensors
 
 __all__ = [
     "ATTENTION_NAME",
@@ -22,4 +23,5 @@ __all__ = [
     "load_model",
     "pack_by_tokens",
     "run_on",
+    "saving_tensors",
 ]

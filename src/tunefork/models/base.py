@@ -30,8 +30,10 @@ class Base:
         path = self.folder / "config.json"
         try:
             config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ModelError(f"not a model's config: {error}", where=path) from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise _bad_config(path, str(error)) from error
+        if not isinstance(config, dict):
+            raise _bad_config(path, "it holds no JSON object")
         return config
 
     @cached_property
@@ -119,18 +121,23 @@ def _checked(base: Base) -> Base:
             hint="copy or download the weights into it",
         )
     if not isinstance(base.config.get("model_type"), str):
-        raise ModelError("config.json names no model_type", where=base.folder / "config.json")
+        raise _bad_config(base.folder / "config.json", "it names no `model_type`")
     return base
+
+
+def _bad_config(path: Path, reason: str) -> ModelError:
+    hint = "fetch the file again; a Hugging Face model folder has one"
+    return ModelError(f"not a model's config: {reason}", where=path, hint=hint)
 
 
 def _download(name: str) -> Path:
     # The hub client's own cache: a base that was fetched once is found again offline.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"cannot get the base `{name}` from the hub: {reason}",

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from tunefork.core.errors import InternalError
-from tunefork.models import Base
+from tunefork.models import Base, saving_tensors
 
 _COPIED = ("tokenizer*", "special_tokens_map.json", "chat_template.jinja", "vocab.*", "merges.txt")
 
@@ -49,7 +49,10 @@ class Full:
     def save(self, model: Any, folder: Path, base: Base) -> None:
         """Write a complete model folder in the base's own number format."""
         dtype = base.config.get("dtype") or base.config.get("torch_dtype") or "float32"
-        model.save_pretrained(folder, state_dict=_cast(model.state_dict(), getattr(torch, dtype)))
+        with saving_tensors():
+            model.save_pretrained(
+                folder, state_dict=_cast(model.state_dict(), getattr(torch, dtype))
+            )
         for pattern in _COPIED:
             for path in base.folder.glob(pattern):
                 shutil.copyfile(path, folder / path.name)

@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tunefork.core.errors import ModelError
 from tunefork.core.files import write_json
-from tunefork.models import Base
+from tunefork.models import Base, saving_tensors
 
 _PREFIX = "base_model.model."
 _CONFIG_FILE = "adapter_config.json"
@@ -124,7 +124,8 @@ class Lora:
             name: parameter.detach().cpu().contiguous()
             for name, parameter in self.parameters(model).items()
         }
-        save_file(tensors, folder / _WEIGHTS_FILE, metadata={"format": "pt"})
+        with saving_tensors():
+            save_file(tensors, folder / _WEIGHTS_FILE, metadata={"format": "pt"})
         names = sorted({name.rsplit(".", 1)[-1] for name, _ in _lora_layers(model)})
         is_conv = any(isinstance(layer.base_layer, Conv1D) for _, layer in _lora_layers(model))
         config = {

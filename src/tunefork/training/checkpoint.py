@@ -1,7 +1,7 @@
 """Checkpoints: whole or not there, checked by hash when read, and no pickle in them.
 
 checkpoints/step-000120/state.json          step, best so far, hash of each file beside it
-checkpoints/step-000120/optimizer.safetensors   weights being trained and their moments
+checkpoints/step-000120/tensors.safetensors   weights being trained and their moments
 best/                                        the same two files, for the best weights
 """
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from tunefork.core.files import new_folder, write_json
 from tunefork.core.hashing import hash_file
+from tunefork.models import saving_tensors
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
@@ -83,21 +84,12 @@ class CheckpointStore:
 
 def _write(path: Path, state: TrainState, tensors: dict[str, torch.Tensor]) -> None:
     with new_folder(path) as folder:
-        try:
+        with saving_tensors():
             save_file({k: t.cpu().contiguous() for k, t in tensors.items()}, folder / _TENSORS)
-        except SafetensorError as error:  # how it reports a refusal by the operating system
-            raise _as_os_error(error) from error
         write_json(
             folder / _STATE,
             {"state": asdict(state), "hash": hash_file(folder / _TENSORS)},
         )
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    import errno
-
-    is_full = "No space left" in str(error) or "StorageFull" in str(error)
-    return OSError(errno.ENOSPC if is_full else errno.EIO, str(error))
 
 
 def _read(path: Path) -> tuple[TrainState, dict[str, torch.Tensor]]:

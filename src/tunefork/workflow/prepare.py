@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunefork.core.errors import DataError
-from tunefork.core.events import Progress, Sink, Warned
+from tunefork.core.events import DataChecked, Progress, Sink, Warned
 from tunefork.data import (
     Example,
     Preflight,
@@ -72,6 +72,17 @@ def prepare(project: Project, sink: Sink) -> Prepared:
     kept = [rendered[index] for index in check.kept]
     replayed = _replay(renderer, spec.data.replay, len(kept), spec.training.seed, max_length)
     held_out = _held_out(renderer, validation, max_length)
+    shown = tuple(tuple(row) for row in preview(kept, renderer.tokenizer, rows=_PREVIEWED_ROWS))
+    sink(
+        DataChecked(
+            training_rows=len(kept),
+            replayed_rows=len(replayed),
+            validation_rows=len(held_out),
+            tokens=check.n_tokens,
+            trained_tokens=check.n_trained_tokens,
+            preview=shown,
+        )
+    )
     return Prepared(
         base=base,
         renderer=renderer,
@@ -82,9 +93,7 @@ def prepare(project: Project, sink: Sink) -> Prepared:
         n_replayed=len(replayed),
         max_length=max_length,
         check=check,
-        preview=tuple(
-            tuple(row) for row in preview(kept, renderer.tokenizer, rows=_PREVIEWED_ROWS)
-        ),
+        preview=shown,
     )
 
 

@@ -118,4 +118,3 @@ def _result(
 def settings_of(result: dict[str, Any]) -> tuple[Setting, ...]:
     """Return the settings that a result lists."""
     return tuple(Setting(**row) for row in result["settings"])
-
