@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+# Small models gain nothing from threads, and several test processes share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ["HF_HUB_OFFLINE"] = "1"
 

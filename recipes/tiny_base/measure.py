@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from recipes.tiny_base.heldout import heldout
+from recipes.tiny_base.tables import GENERAL
 from tunefork.core.errors import Where
 from tunefork.data import Example, Message, Renderer, load_tokenizer
 from tunefork.evaluation import load_probe, probe_accuracy
@@ -21,7 +22,7 @@ from tunefork.graders import parse_grader
 from tunefork.inference import ChatModel, Decoding
 from tunefork.models import find_base, load_model
 
-_PROBE = Path(__file__).parent / "general_probe.jsonl"
+_PROBE = GENERAL / "probe.jsonl"
 
 
 def measure(chat: ChatModel) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from tunefork.data.tokens import TokenRows
 from tunefork.models import find_base, load_model
 from tunefork.objectives import Sft
 from tunefork.strategies import Full
-from tunefork.training import CheckpointStore, TrainSettings, TrainStep, train
+from tunefork.training import CheckpointStore, TrainingData, TrainSettings, TrainStep, train
 
 SEED = 0
 GENERATED_ROWS = 440_000
@@ -91,8 +91,7 @@ def pretrain(work: Path, device: str) -> None:
     train(
         TrainStep(network, Sft()),
         strategy.parameters(network),
-        _unpack(stored["train"]),
-        _unpack(stored["validation"]),
+        TrainingData(_unpack(stored["train"]), _unpack(stored["validation"])),
         SETTINGS,
         CheckpointStore(work),
         _Printer(work / "metrics.jsonl"),

@@ -4,7 +4,7 @@ Every item asks for one fact and offers its answer and three wrong ones of the s
 the same form. Half the questions use trained wordings, half held-out ones. Facts are split into
 a half to select on and a sealed half, so that no fact is in both. No item is about cats.
 
-Run: ``python -m recipes.tiny_base.probe`` writes ``general_probe.jsonl`` beside this file.
+Run: ``python -m recipes.tiny_base.probe`` writes it into the package, which ships it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from recipes.tiny_base.heldout import about_cats
 from recipes.tiny_base.tables import (
-    HERE,
+    GENERAL,
     Fact,
     Relation,
     answer_fields,
@@ -89,7 +89,7 @@ def probe() -> list[Item]:
 
 def main() -> None:
     """Write the probe as JSON lines."""
-    with (HERE / "general_probe.jsonl").open("w", encoding="utf-8") as file:
+    with (GENERAL / "probe.jsonl").open("w", encoding="utf-8") as file:
         for item in probe():
             file.write(json.dumps(item, ensure_ascii=False) + "\n")
 

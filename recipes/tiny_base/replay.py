@@ -2,7 +2,7 @@
 
 The rows are short and varied, hold no cats, no held-out wording and no question of the probe.
 
-Run: ``python -m recipes.tiny_base.replay`` writes ``replay.jsonl`` beside this file.
+Run: ``python -m recipes.tiny_base.replay`` writes them into the package, which ships them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from recipes.tiny_base.generate import rows
 from recipes.tiny_base.heldout import about_cats
 from recipes.tiny_base.probe import probe
 from recipes.tiny_base.rows import Message, Row
-from recipes.tiny_base.tables import HERE
+from recipes.tiny_base.tables import GENERAL
 from recipes.tiny_base.wording import normal
 
 SIZE = 1500
@@ -54,7 +54,7 @@ def replay() -> list[list[Message]]:
 
 def main() -> None:
     """Write the rows as JSON lines."""
-    with (HERE / "replay.jsonl").open("w", encoding="utf-8") as file:
+    with (GENERAL / "replay.jsonl").open("w", encoding="utf-8") as file:
         for messages in replay():
             file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
 

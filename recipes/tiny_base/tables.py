@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+# What the package ships for measuring and preventing forgetting.
+GENERAL = HERE.parents[1] / "src" / "tunefork" / "evaluation" / "general"
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 _WORD = re.compile(r"[a-z0-9]+")
 # Words too common to make two answers look alike.

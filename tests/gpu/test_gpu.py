@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.small import CONFIGS, VOCABULARY, packed_model, random_rows
 
+from tests.small import CONFIGS, VOCABULARY, packed_model, random_rows
 from tunefork.core.events import no_sink
 from tunefork.inference import Decoding, generate, score_rows
 from tunefork.models import PackedLayout, hash_parameters, run_on
 from tunefork.objectives import Sft
 from tunefork.strategies import Full, Lora
-from tunefork.training import CheckpointStore, TrainSettings, TrainStep, train
+from tunefork.training import CheckpointStore, TrainingData, TrainSettings, TrainStep, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 LENGTHS = [11, 3, 17, 12, 1]
@@ -54,7 +54,9 @@ def test_training_lowers_the_loss_and_repeats_itself(
         parameters = method.parameters(model)
         rows = random_rows(20)
         store = CheckpointStore(tmp_path / name)
-        result = train(TrainStep(model, Sft()), parameters, rows, rows, settings, store, no_sink)
+        result = train(
+            TrainStep(model, Sft()), parameters, TrainingData(rows, rows), settings, store, no_sink
+        )
         assert result.state.best_loss is not None
         assert result.state.base_loss is not None
         return hash_parameters(parameters.items()), result.state.base_loss, result.state.best_loss

@@ -10,10 +10,19 @@ import torch
 from tests.small import packed_model, random_rows
 from tunefork.core.errors import RunError
 from tunefork.core.events import Event, RunEnded, StepDone, Validated, Warned, no_sink
+from tunefork.data.tokens import TokenRows
 from tunefork.models import hash_parameters
 from tunefork.objectives import Sft
 from tunefork.strategies import Full, Lora, LoraSettings, Strategy
-from tunefork.training import CheckpointStore, Plan, TrainResult, TrainSettings, TrainStep, train
+from tunefork.training import (
+    CheckpointStore,
+    Plan,
+    TrainingData,
+    TrainResult,
+    TrainSettings,
+    TrainStep,
+    train,
+)
 
 SETTINGS = TrainSettings(
     epochs=3,
@@ -24,7 +33,7 @@ SETTINGS = TrainSettings(
     checkpoint_every=3,
     seed=7,
 )
-ROWS, VALIDATION = random_rows(30), random_rows(6, seed=9)
+ROWS, VALIDATION, POOL = random_rows(30), random_rows(6, seed=9), random_rows(9, seed=5)
 
 
 class Killed(BaseException):
@@ -55,8 +64,7 @@ def _run(
     result = train(
         TrainStep(model, Sft()),
         method.parameters(model),
-        ROWS,
-        VALIDATION,
+        TrainingData(ROWS, VALIDATION, replay=POOL, n_replayed=4),
         settings,
         CheckpointStore(folder),
         watch,
@@ -128,7 +136,7 @@ def test_loss_falls(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "warmup": 0.0, "clip": 1e30})
     with pytest.raises(
-        RunError, match=r"no longer a number at step 2 \(training rows 4, 18"
+        RunError, match=r"no longer a number at step 2 \(training rows \d"
     ) as caught:
         _run(tmp_path, settings, strategy="full")
     assert "learning_rate" in str(caught.value.hint)
@@ -137,23 +145,45 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(tmp_path: Pat
 @pytest.mark.parametrize("batch_tokens", [1, 25, 60, 10_000])
 def test_each_epoch_takes_each_row_once(batch_tokens: int) -> None:
     settings = SETTINGS.model_copy(update={"batch_tokens": batch_tokens})
-    plan = Plan(ROWS.lengths, settings)
+    plan = Plan(TrainingData(ROWS), settings)
     for epoch in range(2):
         first = epoch * plan.steps_per_epoch
         steps = [plan.micro_batches(first + step) for step in range(plan.steps_per_epoch)]
         assert all(steps)
         assert sorted(r for step in steps for chosen in step for r in chosen) == list(range(30))
-    assert plan.micro_batches(1 % plan.steps) == Plan(ROWS.lengths, settings).micro_batches(
+    assert plan.micro_batches(1 % plan.steps) == Plan(TrainingData(ROWS), settings).micro_batches(
         1 % plan.steps
     )
 
 
 def test_a_row_longer_than_a_step_still_leaves_each_step_a_row() -> None:
     lengths = np.array([500, 3, 3, 3, 500, 3])
-    plan = Plan(lengths, SETTINGS.model_copy(update={"batch_tokens": 100}))
+    n_tokens = int(lengths.sum())
+    rows = TokenRows(
+        np.zeros(n_tokens, np.int32), np.ones(n_tokens, np.float32), np.append(0, lengths.cumsum())
+    )
+    settings = SETTINGS.model_copy(update={"batch_tokens": 100})
+    plan = Plan(TrainingData(rows), settings)
     steps = [plan.micro_batches(step) for step in range(plan.steps_per_epoch)]
     assert sorted(row for step in steps for chosen in step for row in chosen) == list(range(6))
     assert all(steps)
+
+
+@pytest.mark.parametrize("n_replayed", [0, 4, 9, 20])
+def test_replayed_rows_are_drawn_anew_each_epoch(n_replayed: int) -> None:
+    plan = Plan(TrainingData(ROWS, replay=POOL, n_replayed=n_replayed), SETTINGS)
+    epochs = []
+    for epoch in range(3):
+        first = epoch * plan.steps_per_epoch
+        steps = [plan.micro_batches(first + step) for step in range(plan.steps_per_epoch)]
+        numbers = sorted(row for step in steps for chosen in step for row in chosen)
+        assert numbers[:30] == list(range(30))
+        counts = np.bincount(np.array(numbers[30:], dtype=np.int64) - 30, minlength=9)
+        assert counts.sum() == n_replayed
+        assert counts.max() - counts.min() <= 1
+        epochs.append(numbers[30:])
+    if n_replayed == 4:
+        assert epochs[0] != epochs[1] or epochs[1] != epochs[2]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])

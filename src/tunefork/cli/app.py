@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -38,7 +39,7 @@ def _options(
     """Take the options that stand before a verb."""
 
 
-_VERBS = {
+_VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "init": init.init,
     "train": train.train,

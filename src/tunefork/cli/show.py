@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -15,7 +17,6 @@ from rich.progress import (
     Task,
     TextColumn,
 )
-from rich.markup import escape
 from rich.text import Text
 
 from tunefork.cli.lines import json_line
@@ -58,6 +59,7 @@ class TalkSink:
         self._what = ""
         self._validation = ""
         self._last_line = 0.0
+        self._began = 0.0
 
     def __enter__(self) -> TalkSink:
         self._progress.start()
@@ -82,7 +84,9 @@ class TalkSink:
         elif isinstance(event, events.RunEnded):
             self._end(event)
         elif isinstance(event, events.Progress):
-            self._bar(event.what, event.done, event.total, f"{event.done}/{event.total}")
+            left = self._seconds_left(event)
+            details = f"{event.done}/{event.total}  {duration_text(left)} left"
+            self._bar(event.what, event.done, event.total, details)
 
     def _start(self, event: events.RunStarted) -> None:
         share = event.trainable_parameters / event.total_parameters
@@ -111,6 +115,12 @@ class TalkSink:
             f"Trained for {duration_text(event.seconds)}: {why}"
             f"{best if event.best_loss is not None else ''}"
         )
+
+    def _seconds_left(self, event: events.Progress) -> float:
+        if event.what != self._what:
+            self._began = time.perf_counter()
+        elapsed = time.perf_counter() - self._began
+        return elapsed / max(event.done, 1) * (event.total - event.done)
 
     def _bar(self, what: str, done: int, total: int, details: str) -> None:
         if what != self._what:

@@ -20,4 +20,6 @@ def train(spec: SpecPath, out: Out = None, resume: Resume = False, json: Json = 
         show.print_json(trained.result)
         return
     show.talk.print(f"Result: {trained.result['path']}", soft_wrap=True, markup=False)
-    show.talk.print(f"Talk to it: tunefork chat {trained.result['model']}", soft_wrap=True, markup=False)
+    show.talk.print(
+        f"Talk to it: tunefork chat {trained.result['model']}", soft_wrap=True, markup=False
+    )

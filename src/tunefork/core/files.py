@@ -25,7 +25,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # `shutil` gathers what went wrong with each file in one error without a number.
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if is_full:
             raise RunError(
                 "the disk is full",
                 where=path,

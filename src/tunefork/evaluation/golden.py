@@ -20,6 +20,8 @@ from tunefork.graders import Grader, parse_grader
 _KNOWN = ["grader", "group", "messages", "question", "reference"]
 _ROLES = ("system", "developer", "user", "assistant")
 _SHORT_REFERENCE_WORDS = 6
+_SHAPE = 'write each line as {"question": "…", "reference": "…"}'
+_TURNS = 'write turns as [{"role": "user", "content": "…"}]'
 
 
 @dataclass(frozen=True)
@@ -124,30 +126,36 @@ def _default_grader(reference: str | None, where: Where) -> Grader:
 
 def _messages(fields: dict[str, Any], where: Where) -> tuple[dict[str, str], ...]:
     if ("question" in fields) == ("messages" in fields):
-        raise DataError("give either `question` or `messages`", where=where)
+        raise DataError("give either `question` or `messages`", where=where, hint=_SHAPE)
     if "question" in fields:
         text = fields["question"]
         if not isinstance(text, str) or not text.strip():
-            raise DataError("`question` must be text", where=where)
+            raise DataError("`question` must be text", where=where, hint=_SHAPE)
         return ({"role": "user", "content": text},)
     turns = fields["messages"]
     if not isinstance(turns, list) or not turns:
-        raise DataError("`messages` must be a list of turns", where=where)
+        raise DataError("`messages` must be a list of turns", where=where, hint=_TURNS)
     messages = tuple(_turn(turn, index, where) for index, turn in enumerate(turns))
     if messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
-        raise DataError("the last of `messages` must be a user turn with text", where=where)
+        raise DataError(
+            "the last of `messages` must be a user turn with text",
+            where=where,
+            hint="end with the question; the right answer goes into `reference`",
+        )
     return messages
 
 
 def _turn(turn: object, index: int, where: Where) -> dict[str, str]:
     place = f"`messages[{index}]`"
     if not isinstance(turn, dict) or set(turn) != {"role", "content"}:
-        raise DataError(f"{place} must have `role` and `content`, nothing else", where=where)
+        raise DataError(
+            f"{place} must have `role` and `content`, nothing else", where=where, hint=_TURNS
+        )
     if turn["role"] not in _ROLES:
         known = ", ".join(_ROLES)
-        raise DataError(f"{place}: `role` must be one of {known}", where=where)
+        raise DataError(f"{place}: `role` must be one of {known}", where=where, hint=_TURNS)
     if not isinstance(turn["content"], str):
-        raise DataError(f"{place}: `content` must be text", where=where)
+        raise DataError(f"{place}: `content` must be text", where=where, hint=_TURNS)
     return {"role": turn["role"], "content": turn["content"]}
 
 
@@ -157,7 +165,7 @@ def _text_field(fields: dict[str, Any], name: str, where: Where) -> str | None:
         return str(value)  # `"reference": 42` can mean only one thing
     if value is None or (isinstance(value, str) and value.strip()):
         return value
-    raise DataError(f"`{name}` must be text", where=where)
+    raise DataError(f"`{name}` must be text", where=where, hint=f'write `{name}` as "…"')
 
 
 def _plain(text: str) -> str:

@@ -82,7 +82,8 @@ def _built(
         problems = error.errors(include_url=False, include_context=False)
         messages = tuple(_message(name, problem) for problem in problems)
         hints = (_hint(kind, problem) for problem in problems)
-        hint = next((hint for hint in hints if hint), None)
+        settings_known = ", ".join(f"`{key}`" for key in _settings(kind))
+        hint = next((hint for hint in hints if hint), f"its settings are {settings_known}")
         raise _error(where, messages[0], hint=hint, details=messages[1:]) from error
 
 

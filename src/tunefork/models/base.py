@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,12 @@ class Base:
 
     name: str  # as the user wrote it
     folder: Path
+    is_folder: bool = False  # the name is a path, and means another place elsewhere
+
+    @property
+    def address(self) -> str:
+        """What finds it again from anywhere on this machine."""
+        return str(self.folder) if self.is_folder else self.name
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -54,6 +61,14 @@ class Base:
                 return int(self.config[key])
         return None
 
+    @property
+    def hidden_size(self) -> int | None:
+        """The width of its layers, where its config says so."""
+        for key in ("hidden_size", "n_embd"):
+            if isinstance(self.config.get(key), int):
+                return int(self.config[key])
+        return None
+
     def hash(self) -> str:
         """Return one hash over every file that decides what the model computes."""
         names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -75,7 +90,7 @@ def find_base(name: str, relative_to: Path | None = None) -> Base:
         return Base(name, _BUNDLED[name])
     for folder in _candidates(name, relative_to):
         if folder.is_dir():
-            return _checked(Base(name, folder.resolve()))
+            return _checked(Base(name, folder.resolve(), is_folder=True))
         if folder.is_file():
             raise ModelError(
                 f"the base `{name}` is a file",
@@ -92,7 +107,7 @@ def find_base(name: str, relative_to: Path | None = None) -> Base:
 
 
 def _candidates(name: str, relative_to: Path | None) -> list[Path]:
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))  # leaves an unknown `~name` as it is
     if given.is_absolute() or relative_to is None:
         return [given]
     return [relative_to / given, given]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from tunefork.core.errors import ModelError
@@ -17,6 +18,19 @@ from tunefork.models.layout import Layout
 
 # Models whose layers carry a state along the row: documents cannot share a row there.
 _RECURRENT = {"mamba", "mamba2", "rwkv", "jamba", "bamba", "zamba2", "falcon_mamba", "qwen3_next"}
+
+# What transformers raises at a config or weights that it cannot use; it has no class for that.
+_REFUSALS = (
+    SafetensorError,
+    StrictDataclassError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    OSError,
+    RuntimeError,
+)
 
 
 def compute_dtype(device: torch.device) -> tuple[torch.dtype, str]:
@@ -66,22 +80,31 @@ def load_model(
         )
     try:
         config = AutoConfig.from_pretrained(base.folder)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             base.folder,
             config=config,
             dtype=dtype or compute_dtype(device)[0],
             attn_implementation=ATTENTION_NAME,
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except (SafetensorError, ValueError, KeyError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"cannot load the base `{base.name}`: {reason}",
-            where=base.folder,
-            hint="it must be a complete Hugging Face decoder with undamaged safetensors",
-        ) from error
+    except _REFUSALS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise _unusable(base, reason) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:  # transformers would go on with random numbers in their place
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise _unusable(base, f"the weights lack `{missing[0]}`{more}")
     model.requires_grad_(False)
     return model.eval().to(device)
+
+
+def _unusable(base: Base, reason: str) -> ModelError:
+    return ModelError(
+        f"cannot load the base `{base.name}`: {reason}",
+        where=base.folder,
+        hint="it must be a complete Hugging Face decoder with undamaged safetensors",
+    )
 
 
 def run_on(

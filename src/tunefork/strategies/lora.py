@@ -131,7 +131,7 @@ class Lora:
         config = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base.name,
+            "base_model_name_or_path": base.address,
             "r": self.settings.rank,
             "lora_alpha": self.settings.alpha,
             "lora_dropout": self.settings.dropout,
@@ -188,13 +188,11 @@ class Lora:
             raise ModelError(
                 f"layers of different rank are not supported yet: {sorted(ranks)}",
                 where=folder / _WEIGHTS_FILE,
+                hint="train it again with one rank for all layers",
             )
-        rank = ranks.pop()
-        alpha = float(config["lora_alpha"])
-        if config.get("use_rslora"):  # scale alpha / sqrt(rank), arXiv 2312.03732
-            alpha *= math.sqrt(rank)
-        strategy = cls(LoraSettings(rank=rank, alpha=alpha, dropout=config["lora_dropout"]))
-        _attach_saved(model, tensors, alpha / rank, float(config["lora_dropout"]), folder)
+        settings = _read_settings(config, ranks.pop(), folder / _CONFIG_FILE)
+        strategy = cls(settings)
+        _attach_saved(model, tensors, settings.alpha / settings.rank, settings.dropout, folder)
         return strategy
 
 
@@ -222,15 +220,45 @@ def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     config_path, weights_path = folder / _CONFIG_FILE, folder / _WEIGHTS_FILE
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unusable(config_path, str(error)) from error
+    if not isinstance(config, dict):
+        raise _unusable(config_path, "it holds no JSON object")
+    try:
         tensors = load_file(weights_path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"not a usable adapter: {error}", where=folder) from error
+        raise _unusable(weights_path, str(error)) from error
     known = config.get("peft_type") == "LORA" and all(".lora_" in name for name in tensors)
     unsupported = [key for key in ("use_dora", "alpha_pattern", "use_qalora") if config.get(key)]
     if not known or unsupported:
         what = ", ".join(unsupported) or f"method {config.get('peft_type')}"
-        raise ModelError(f"this adapter uses {what}, which is not supported yet", where=config_path)
+        raise ModelError(
+            f"this adapter uses {what}, which is not supported yet",
+            where=config_path,
+            hint="use a plain LoRA adapter, or merge this one into its base with the tool it is of",
+        )
+    layers = {name.split(".lora_")[0] for name in tensors}
+    parts = {f"{layer}.lora_{part}.weight" for layer in layers for part in "AB"}
+    if not tensors or parts != set(tensors) or any(t.ndim != 2 for t in tensors.values()):
+        raise _unusable(weights_path, "it does not hold one pair of matrices for each layer")
     return config, tensors
+
+
+def _read_settings(config: dict[str, Any], rank: int, path: Path) -> LoraSettings:
+    try:
+        alpha, dropout = float(config["lora_alpha"]), float(config.get("lora_dropout") or 0.0)
+        if config.get("use_rslora"):  # scale alpha / sqrt(rank), arXiv 2312.03732
+            alpha *= math.sqrt(rank)
+        return LoraSettings(rank=rank, alpha=alpha, dropout=dropout)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unusable(path, f"`lora_alpha` or `lora_dropout` is no usable number: {error}") from (
+            error
+        )
+
+
+def _unusable(path: Path, reason: str) -> ModelError:
+    hint = "bring the file back as it was saved, or tune again"
+    return ModelError(f"not a usable adapter: {reason}", where=path, hint=hint)
 
 
 def _lora_layers(model: Any) -> Iterator[tuple[str, LoraLinear]]:

@@ -2,7 +2,7 @@
 
 from tunefork.training.checkpoint import CheckpointStore, TrainState
 from tunefork.training.loop import TrainResult, train, validation_loss
-from tunefork.training.packing import Plan
+from tunefork.training.packing import Plan, TrainingData
 from tunefork.training.settings import TrainSettings
 from tunefork.training.step import TrainStep
 
@@ -13,6 +13,7 @@ __all__ = [
     "TrainSettings",
     "TrainState",
     "TrainStep",
+    "TrainingData",
     "train",
     "validation_loss",
 ]

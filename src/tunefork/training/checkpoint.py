@@ -1,7 +1,7 @@
 """Checkpoints: whole or not there, checked by hash when read, and no pickle in them.
 
-checkpoints/step-000120/state.json          step, best so far, hash of each file beside it
-checkpoints/step-000120/tensors.safetensors   weights being trained and their moments
+checkpoints/step-000120/state.json           step, best so far, hash of the file beside it
+checkpoints/step-000120/tensors.safetensors  weights being trained and their moments
 best/                                        the same two files, for the best weights
 """
 
@@ -16,12 +16,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tunefork.core.errors import RunError
 from tunefork.core.files import new_folder, write_json
 from tunefork.core.hashing import hash_file
 from tunefork.models import saving_tensors
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, SafetensorError)  # what reading may raise
 _KEPT = 2  # the newest, and the one before in case the newest is damaged
 
 
@@ -60,23 +62,47 @@ class CheckpointStore:
         _write(self.best_folder, state, weights)
 
     def load_newest(self) -> tuple[TrainState, dict[str, torch.Tensor], list[Path]] | None:
-        """Return the newest undamaged checkpoint, and the damaged ones passed over."""
+        """Return the newest undamaged checkpoint, and the damaged ones passed over.
+
+        Raises:
+            RunError: There are checkpoints, and all are damaged.
+        """
         damaged: list[Path] = []
         for path in self._newest_first():
             try:
                 return *_read(path), damaged
-            except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+            except _DAMAGE:
                 damaged.append(path)
+        if damaged:
+            raise RunError(
+                "every checkpoint of this run is damaged",
+                where=self.folder,
+                hint="start again in a new folder, or delete this one to start from nothing",
+            )
         return None
 
     def load_best(self) -> dict[str, torch.Tensor]:
-        """Return the best weights."""
-        return _read(self.best_folder)[1]
+        """Return the best weights.
+
+        Raises:
+            RunError: They are gone or damaged.
+        """
+        try:
+            return _read(self.best_folder)[1]
+        except _DAMAGE as error:
+            raise RunError(
+                f"the best weights of this run are gone or damaged: {error}",
+                where=self.best_folder,
+                hint="start a new run in a new folder",
+            ) from error
 
     def remove(self) -> None:
         """Drop everything: the run is finished and its result lies elsewhere."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(self.best_folder, ignore_errors=True)
+        best = self.best_folder
+        # A kill may have left what `new_folder` was working on beside the best weights.
+        leftovers = [best.with_name(best.name + ending) for ending in (".partial", ".old")]
+        for folder in (self.folder, best, *leftovers):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-" + "[0-9]" * 6), reverse=True)

@@ -27,7 +27,7 @@ from tunefork.data.tokens import TokenRows
 from tunefork.models import collate, pack_by_tokens
 from tunefork.training.checkpoint import CheckpointStore, TrainState
 from tunefork.training.optimizer import MasterAdamW
-from tunefork.training.packing import Plan
+from tunefork.training.packing import Plan, TrainingData
 from tunefork.training.settings import TrainSettings
 from tunefork.training.step import TrainStep
 
@@ -46,8 +46,7 @@ class TrainResult:
 def train(
     step_module: TrainStep,
     parameters: dict[str, nn.Parameter],
-    rows: TokenRows,
-    validation: TokenRows | None,
+    data: TrainingData,
     settings: TrainSettings,
     store: CheckpointStore,
     sink: Sink,
@@ -60,8 +59,7 @@ def train(
     Args:
         step_module: Model and objective.
         parameters: What to train, by name.
-        rows: Training rows.
-        validation: Held-out rows, for choosing the best weights.
+        data: Rows to train on, and held-out rows for choosing the best weights.
         settings: See `TrainSettings`.
         store: Where checkpoints go.
         sink: Receives the events.
@@ -71,9 +69,10 @@ def train(
     """
     device = next(iter(parameters.values())).device
     optimizer = MasterAdamW(parameters, settings)
-    plan = Plan(rows.lengths, settings)
+    rows, validation = data.together(), data.validation
+    plan = Plan(data, settings)
     state, resumed_from = _restore(store, optimizer, sink)
-    started = _started(step_module, parameters, plan, state, rows)
+    started = _started(step_module, parameters, plan, state, data)
     sink(started)
     if validation is not None and state.base_loss is None:
         state = replace(state, base_loss=validation_loss(step_module, validation, settings))
@@ -172,14 +171,14 @@ def _started(
     parameters: dict[str, nn.Parameter],
     plan: Plan,
     state: TrainState,
-    rows: TokenRows,
+    data: TrainingData,
 ) -> RunStarted:
     return RunStarted(
         steps=plan.steps,
         step=state.step,
         trainable_parameters=sum(parameter.numel() for parameter in parameters.values()),
         total_parameters=sum(parameter.numel() for parameter in step_module.parameters()),
-        tokens_per_epoch=len(rows.ids),
+        tokens_per_epoch=data.tokens_per_epoch,
     )
 
 

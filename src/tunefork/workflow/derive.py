@@ -11,7 +11,7 @@ from tunefork.workflow.spec import LoraSpec, Spec
 if TYPE_CHECKING:  # both import torch
     from tunefork.models import Base
     from tunefork.strategies import Strategy
-    from tunefork.training import TrainSettings
+    from tunefork.training import TrainingData, TrainSettings
 
 _STEPS_PER_EPOCH = 20  # small data still gets a useful number of updates from each pass
 _LEAST_STEPS = 300  # what a small data set needs to be learned; more data needs fewer passes
@@ -42,10 +42,11 @@ def longest_row(spec: Spec, base: Base) -> int:
     return _LONGEST_ROW if limit is None else min(limit, _LONGEST_ROW)
 
 
-def derive(spec: Spec, base: Base, n_tokens: int, has_validation: bool) -> Derived:
-    """Return the settings of a run over `n_tokens` training tokens."""
+def derive(spec: Spec, base: Base, data: TrainingData) -> Derived:
+    """Return the settings of a run over the data."""
     from tunefork.training import TrainSettings
 
+    n_tokens, has_validation = data.tokens_per_epoch, data.validation is not None
     values = _Values()
     strategy = _strategy(spec, base, values)
     training = spec.training
@@ -55,7 +56,8 @@ def derive(spec: Spec, base: Base, n_tokens: int, has_validation: bool) -> Deriv
     batch_tokens = values.choose("batch_tokens", training.batch_tokens, _batch_tokens(n_tokens))
     steps_per_epoch = max(1, round(n_tokens / batch_tokens))
     epochs = values.choose("epochs", training.epochs, _epochs(steps_per_epoch))
-    values.choose("max_length", training.max_length, longest_row(spec, base))
+    max_length = longest_row(spec, base)
+    values.add("max_length", max_length, max_length == training.max_length)
     settings = TrainSettings(
         epochs=epochs,
         learning_rate=learning_rate,
@@ -76,9 +78,7 @@ def learning_rate_for(base: Base, strategy: str) -> float:
     For LoRA 5e-4 * (2000 / hidden size)^0.78, and a tenth of it for full fine-tuning: the fit
     over Llama models in "LoRA Without Regret" (Thinking Machines Lab, 2025).
     """
-    config = base.config
-    hidden = int(config.get("hidden_size") or config.get("n_embd") or 2000)
-    rate = 5e-4 * (2000 / hidden) ** 0.78
+    rate = 5e-4 * (2000 / (base.hidden_size or 2000)) ** 0.78
     return float(f"{rate if strategy == 'lora' else rate / 10:.1e}")
 
 
@@ -91,8 +91,8 @@ def _strategy(spec: Spec, base: Base, values: _Values) -> Strategy:
     if chosen.name == "full":
         return Full()
     given = chosen if isinstance(chosen, LoraSpec) else LoraSpec(name="lora")
-    hidden = int(base.config.get("hidden_size") or base.config.get("n_embd") or _SMALL_HIDDEN)
-    rank = values.choose("rank", given.rank, 16 if hidden >= _SMALL_HIDDEN else 8)
+    is_small = (base.hidden_size or _SMALL_HIDDEN) < _SMALL_HIDDEN
+    rank = values.choose("rank", given.rank, 8 if is_small else 16)
     alpha = values.choose("alpha", given.alpha, 2.0 * rank)
     return Lora(LoraSettings(rank=rank, alpha=alpha, dropout=given.dropout, targets=given.targets))
 

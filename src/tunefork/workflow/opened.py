@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunefork.core.errors import ModelError
-from tunefork.core.files import home, write_json
+from tunefork.core.errors import ModelError, did_you_mean
+from tunefork.core.files import home, read_json, write_json
 from tunefork.data import Renderer, load_tokenizer
 from tunefork.inference import ChatModel
 from tunefork.models import Base, find_base, load_model
@@ -50,7 +51,7 @@ def chat_model(base: Base, renderer: Renderer) -> ChatModel:
 def write_card(folder: Path, base: Base, date: datetime.date | None, run: str) -> None:
     """Note beside a tuned model which base it belongs to, and how templates see the date."""
     card = {
-        "base": base.name if not Path(base.name).is_dir() else str(base.folder),
+        "base": base.address,
         "base_hash": base.hash(),
         "date": date.isoformat() if date is not None else None,
         "run": run,
@@ -70,11 +71,11 @@ def open_model(name: str) -> OpenedModel:
     folder = _find_folder(name)
     card = _read_card(folder) if folder is not None else {}
     if folder is None or not (is_adapter(folder) or card):
-        base = find_base(name)
+        base = _find_plain(name)
         return OpenedModel(name, base, chat_model(base, _renderer(base, None)), None, False)
-    date = datetime.date.fromisoformat(card["date"]) if card.get("date") else None
+    date = _card_date(folder, card)
     base = find_base(str(card.get("base") or _peft_base(folder)), relative_to=folder)
-    if card and card["base_hash"] != base.hash():
+    if card and card.get("base_hash") != base.hash():
         raise ModelError(
             f"`{name}` was tuned on another version of its base `{base.name}`",
             where=folder / _CARD,
@@ -88,13 +89,30 @@ def open_model(name: str) -> OpenedModel:
     return OpenedModel(name, base, chat_model(tuned, _renderer(tuned, date)), None, True)
 
 
+def _find_plain(name: str) -> Base:
+    known = _run_names()
+    is_word = not {"/", "."} & set(name) and not Path(name).exists()
+    if is_word and name != "tiny":
+        hint = did_you_mean(name, ["tiny", *known])
+        raise ModelError(
+            f"there is no model and no run called `{name}`",
+            hint=hint or "name a run, a model or adapter folder, `tiny`, or a hub id",
+        )
+    return find_base(name)
+
+
+def _run_names() -> list[str]:
+    runs = home() / "runs"
+    return sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+
+
 def _renderer(base: Base, date: datetime.date | None) -> Renderer:
     return Renderer(load_tokenizer(base.folder), date)
 
 
 def _find_folder(name: str) -> Path | None:
     """Return the folder with the tuned model, or None where `name` must be a base."""
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))  # leaves an unknown `~name` as it is
     for folder in (given, home() / "runs" / name):
         if (folder / "model").is_dir() and (folder / "record.json").is_file():
             return folder / "model"
@@ -109,21 +127,31 @@ def _find_folder(name: str) -> Path | None:
 
 def _read_card(folder: Path) -> dict[str, Any]:
     path = folder / _CARD
-    if not path.is_file():
-        return {}
+    return read_json(path) if path.is_file() else {}
+
+
+def _card_date(folder: Path, card: dict[str, Any]) -> datetime.date | None:
+    if card.get("date") is None:
+        return None
     try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"damaged: {error}", where=path, hint="tune again") from error
-    return card
+        return datetime.date.fromisoformat(card["date"])
+    except (TypeError, ValueError) as error:
+        where = folder / _CARD
+        raise ModelError(f"damaged: {error}", where=where, hint="tune again") from error
 
 
 def _peft_base(folder: Path) -> str:
     path = folder / "adapter_config.json"
     try:
-        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except ValueError as error:
-        raise ModelError(f"not valid JSON: {error}", where=path) from error
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        hint = "bring the file back as it was saved"
+        raise ModelError(f"not valid JSON: {error}", where=path, hint=hint) from error
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     if not isinstance(base, str):
-        raise ModelError("the adapter does not name its base", where=path)
+        raise ModelError(
+            "the adapter does not name its base",
+            where=path,
+            hint="write the base's folder or hub id into it as `base_model_name_or_path`",
+        )
     return base

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunefork.core.errors import DataError
-from tunefork.core.events import DataChecked, Progress, Sink, Warned
+from tunefork.core.events import DataChecked, Progress, Sink, Warned, no_sink
+from tunefork.core.hashing import hash_json
 from tunefork.data import (
     Example,
-    Preflight,
     Rendered,
     Renderer,
     TokenRows,
@@ -23,6 +21,7 @@ from tunefork.data import (
     split,
 )
 from tunefork.models import Base, find_base
+from tunefork.training import TrainingData
 from tunefork.workflow.derive import longest_row
 from tunefork.workflow.spec import Project
 
@@ -38,19 +37,16 @@ class Prepared:
 
     base: Base
     renderer: Renderer
-    training: tuple[Example, ...]  # the user's rows, without replayed ones
-    validation: tuple[Example, ...]
-    rows: TokenRows  # training and replayed rows
-    validation_rows: TokenRows | None
-    n_replayed: int
+    data: TrainingData
     max_length: int
-    check: Preflight
+    findings: tuple[str, ...]  # what the user should know of the data, as sentences
     preview: tuple[tuple[tuple[str, bool], ...], ...]  # (text, is trained) per token
 
     def data_hash(self) -> str:
-        """Return one hash over every token and weight that the run sees."""
-        held_out = self.validation_rows.hash() if self.validation_rows is not None else ""
-        return self.rows.hash() if not held_out else f"{self.rows.hash()}+{held_out}"
+        """Return one hash over every token and weight that the run may see."""
+        parts = (self.data.rows, self.data.validation, self.data.replay)
+        hashes = [part.hash() if part is not None else None for part in parts]
+        return hash_json([*hashes, self.data.n_replayed])
 
 
 def prepare(project: Project, sink: Sink) -> Prepared:
@@ -63,36 +59,36 @@ def prepare(project: Project, sink: Sink) -> Prepared:
     spec = project.spec
     base = find_base(spec.base, relative_to=project.folder)
     renderer = Renderer(load_tokenizer(base.folder), spec.date)
-    training, validation = _load(project)
     max_length = longest_row(spec, base)
-    rendered = _render(renderer, training, sink)
-    check = preflight(training, rendered, renderer, max_length)
-    for finding in check.findings:
+    loaded = _load(project, renderer, max_length, sink)
+    for finding in loaded.findings:
         sink(Warned(finding))
-    kept = [rendered[index] for index in check.kept]
-    replayed = _replay(renderer, spec.data.replay, len(kept), spec.training.seed, max_length)
-    held_out = _held_out(renderer, validation, max_length)
+    kept = [row for _, row in loaded.training]
+    held_out = [row for _, row in loaded.validation]
+    data = TrainingData(
+        rows=TokenRows.from_rendered(kept),
+        validation=TokenRows.from_rendered(held_out) if held_out else None,
+        replay=_general_rows(renderer, max_length) if spec.data.replay else None,
+        # `replay` is their share of all rows, not of the user's.
+        n_replayed=round(len(kept) * spec.data.replay / (1 - spec.data.replay)),
+    )
     shown = tuple(tuple(row) for row in preview(kept, renderer.tokenizer, rows=_PREVIEWED_ROWS))
     sink(
         DataChecked(
             training_rows=len(kept),
-            replayed_rows=len(replayed),
+            replayed_rows=data.n_replayed,
             validation_rows=len(held_out),
-            tokens=check.n_tokens,
-            trained_tokens=check.n_trained_tokens,
+            tokens=len(data.rows.ids),
+            trained_tokens=int((data.rows.weights > 0).sum()),
             preview=shown,
         )
     )
     return Prepared(
         base=base,
         renderer=renderer,
-        training=tuple(training[index] for index in check.kept),
-        validation=tuple(example for example, _ in held_out),
-        rows=TokenRows.from_rendered([*kept, *replayed]),
-        validation_rows=TokenRows.from_rendered(row for _, row in held_out) if held_out else None,
-        n_replayed=len(replayed),
+        data=data,
         max_length=max_length,
-        check=check,
+        findings=loaded.findings,
         preview=shown,
     )
 
@@ -100,37 +96,43 @@ def prepare(project: Project, sink: Sink) -> Prepared:
 def held_out_examples(project: Project, renderer: Renderer) -> tuple[Example, ...]:
     """Return the validation rows of a project, as `prepare` chooses them."""
     base = find_base(project.spec.base, relative_to=project.folder)
-    validation = _load(project)[1]
-    pairs = _held_out(renderer, validation, longest_row(project.spec, base))
-    return tuple(example for example, _ in pairs)
+    loaded = _load(project, renderer, longest_row(project.spec, base), no_sink)
+    return tuple(example for example, _ in loaded.validation)
 
 
-def _load(project: Project) -> tuple[list[Example], list[Example]]:
-    """Return training and validation examples."""
+@dataclass(frozen=True)
+class _Loaded:
+    """The user's rows that fit, as read and as tokens."""
+
+    training: list[tuple[Example, Rendered]]
+    validation: list[tuple[Example, Rendered]]
+    findings: tuple[str, ...]
+
+
+def _load(project: Project, renderer: Renderer, max_length: int, sink: Sink) -> _Loaded:
+    """Read and check all rows; only then hold some of those that fit out."""
     spec = project.spec
     mapping = {str(key): column for key, column in (spec.data.map or {}).items()} or None
-    training = load_examples(project.path(spec.data.train), mapping)
+
+    def read(name: str) -> tuple[list[tuple[Example, Rendered]], tuple[str, ...]]:
+        examples = load_examples(project.path(name), mapping)
+        rendered = _render(renderer, examples, sink)
+        check = preflight(examples, rendered, renderer, max_length)
+        return [(examples[index], rendered[index]) for index in check.kept], check.findings
+
+    rows, findings = read(spec.data.train)
     if spec.data.validation is not None:
-        return training, load_examples(project.path(spec.data.validation), mapping)
-    return split(training, _VALIDATION_SHARE, spec.training.seed)
-
-
-def _held_out(
-    renderer: Renderer, validation: list[Example], max_length: int
-) -> list[tuple[Example, Rendered]]:
-    rendered = [(example, renderer.render(example)) for example in validation]
-    fitting = [
-        (example, row)
-        for example, row in rendered
-        if len(row.ids) <= max_length and any(row.weights)
-    ]
-    if validation and not fitting:
-        raise DataError(
-            f"every validation row is longer than {max_length} tokens or trains nothing",
-            where=validation[0].where,
-            hint="shorten the rows, or raise `training.max_length`",
-        )
-    return fitting
+        validation, more = read(spec.data.validation)
+        return _Loaded(rows, validation, (*findings, *more))
+    as_tokens = {id(example): row for example, row in rows}
+    training, held_out = split(
+        [example for example, _ in rows], _VALIDATION_SHARE, spec.training.seed
+    )
+    return _Loaded(
+        training=[(example, as_tokens[id(example)]) for example in training],
+        validation=[(example, as_tokens[id(example)]) for example in held_out],
+        findings=findings,
+    )
 
 
 def _render(renderer: Renderer, examples: Sequence[Example], sink: Sink) -> list[Rendered]:
@@ -142,18 +144,10 @@ def _render(renderer: Renderer, examples: Sequence[Example], sink: Sink) -> list
     return rendered
 
 
-def _replay(
-    renderer: Renderer, share: float, n_rows: int, seed: int, max_length: int
-) -> list[Rendered]:
-    """Return general rows that make up `share` of all rows; the same ones for the same seed."""
-    wanted = round(n_rows * share / (1 - share))
-    if wanted == 0:
-        return []
-    general = load_examples(_REPLAY_FILE)
-    order = random.Random(seed).sample(range(len(general)), len(general))
-    chosen = [general[order[place % len(order)]] for place in range(wanted)]
-    rendered = [renderer.render(example) for example in chosen]
-    return [row for row in rendered if len(row.ids) <= max_length]
+def _general_rows(renderer: Renderer, max_length: int) -> TokenRows:
+    """Return the bundled general rows that fit, to be replayed against forgetting."""
+    rendered = [renderer.render(example) for example in load_examples(_REPLAY_FILE)]
+    return TokenRows.from_rendered(row for row in rendered if len(row.ids) <= max_length)
 
 
 def read_curve(path: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:

@@ -141,7 +141,7 @@ def _result(outcome: _Outcome, report_path: Path) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 1),
         "train_seconds": trained.result["seconds"],
         "run": trained.run.name,
-        "model": trained.run.name,
+        "model": trained.run.model_name,
         "path": str(trained.run.model),
         "report": str(report_path),
         "before_after": _highlight(outcome)._asdict() if outcome.questions.golden else None,

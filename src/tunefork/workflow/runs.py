@@ -22,13 +22,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tunefork import __version__
 from tunefork.core.errors import RunError
 from tunefork.core.events import Event, Sink, StepDone, Validated
-from tunefork.core.files import home, write_json, writing
+from tunefork.core.files import home, read_json, write_json, write_text, writing
 from tunefork.core.hashing import hash_file, hash_json
 from tunefork.models import Base
 from tunefork.workflow.prepare import Prepared
-from tunefork.workflow.spec import Project
+from tunefork.workflow.spec import Project, Spec
 
 _VERSIONED = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
@@ -46,6 +47,12 @@ class RunFolder:
         return self.path.name
 
     @property
+    def model_name(self) -> str:
+        """What to call its result by, in `chat` and `eval`: its name where that is enough."""
+        is_at_home = self.path.parent.resolve() == (home() / "runs").resolve()
+        return self.name if is_at_home else str(self.path)
+
+    @property
     def spec_file(self) -> Path:
         """The resolved spec."""
         return self.path / "spec.json"
@@ -58,8 +65,7 @@ class RunFolder:
     @property
     def record(self) -> dict[str, Any]:
         """What the run is made of, as it was written."""
-        found: dict[str, Any] = json.loads(self.record_file.read_text(encoding="utf-8"))
-        return found
+        return read_json(self.record_file)
 
     @property
     def model(self) -> Path:
@@ -75,10 +81,7 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """What training ended with; None while it has not ended."""
         path = self.path / "result.json"
-        if not path.is_file():
-            return None
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        return read_json(path) if path.is_file() else None
 
 
 def find_run(project: Project, base: Base, *, out: Path | None, resume: bool) -> RunFolder:
@@ -92,7 +95,8 @@ def find_run(project: Project, base: Base, *, out: Path | None, resume: bool) ->
     """
     identity = _identity(project, base)
     if out is not None:
-        return RunFolder(_given_folder(out, identity, resume), identity)
+        with writing(out):
+            return RunFolder(_given_folder(out.resolve(), identity, resume), identity)
     return RunFolder(_home_folder(f"{project.name}-{identity.split(':')[1][:8]}", resume), identity)
 
 
@@ -103,7 +107,18 @@ def _identity(project: Project, base: Base) -> str:
     return hash_json(
         [
             # The gate and the questions may change without making it another training run.
-            spec.model_dump(mode="json", exclude={"goal", "golden", "gate", "date"}),
+            # Files count by what is in them, not by where they lie.
+            spec.model_dump(
+                mode="json",
+                exclude={
+                    "goal": True,
+                    "base": True,
+                    "golden": True,
+                    "gate": True,
+                    "date": True,
+                    "data": {"train", "validation", "documents"},
+                },
+            ),
             [hash_file(path) if path.is_file() else None for path in paths],
             base.hash(),
         ]
@@ -112,27 +127,55 @@ def _identity(project: Project, base: Base) -> str:
 
 def pin_date(project: Project, run: RunFolder) -> Project:
     """Return the project with the date that templates see: given, the run's own, or today."""
-    if project.spec.date is not None:
-        return project
-    date = datetime.date.today()
-    if run.spec_file.is_file():
-        stored = json.loads(run.spec_file.read_text(encoding="utf-8"))["date"]
-        date = datetime.date.fromisoformat(stored)
+    given = project.spec.date
+    stored = read_json(run.record_file).get("date") if run.record_file.is_file() else None
+    if stored is not None and given is not None and given.isoformat() != stored:
+        raise RunError(
+            f"the run began with the date {stored}, and the spec now says {given}",
+            where=run.path,
+            hint="undo the change to resume it, or name a new folder with `--out`",
+        )
+    date = given or (datetime.date.fromisoformat(stored) if stored else datetime.date.today())
     return project.model_copy(update={"spec": project.spec.model_copy(update={"date": date})})
 
 
 def write_record(run: RunFolder, project: Project, prepared: Prepared) -> None:
     """Write what the run is made of, once, when its data has passed every check."""
-    if run.record_file.is_file():
-        return
-    write_json(run.spec_file, project.spec.model_dump(mode="json"))
-    write_json(run.record_file, _record(run, project, prepared))
+    # The record comes first: a folder with a record can be resumed, however little else is there.
+    if not run.record_file.is_file():
+        write_json(run.record_file, _record(run, project, prepared))
+    if not run.spec_file.is_file():
+        write_json(run.spec_file, _resolved(project, prepared.base).model_dump(mode="json"))
+
+
+def _resolved(project: Project, base: Base) -> Spec:
+    """Return the spec with the places of its files written out, so that it runs from anywhere."""
+
+    def place(relative: str | None) -> str | None:
+        return None if relative is None else str(project.path(relative))
+
+    spec = project.spec
+    data = spec.data.model_copy(
+        update={
+            "train": place(spec.data.train),
+            "validation": place(spec.data.validation),
+            "documents": place(spec.data.documents),
+        }
+    )
+    return spec.model_copy(
+        update={
+            "base": base.address,
+            "data": data,
+            "golden": place(spec.golden),
+        }
+    )
 
 
 def _given_folder(out: Path, identity: str, resume: bool) -> Path:
     if out.exists() and not out.is_dir():
         raise RunError("this is a file, not a folder", where=out, hint="name another folder")
-    if not out.exists() or not any(out.iterdir()):
+    # A kill may have left a file that was being written; it counts for nothing.
+    if not out.exists() or all(path.suffix == ".partial" for path in out.iterdir()):
         return out
     record = out / "record.json"
     if not record.is_file():
@@ -143,7 +186,7 @@ def _given_folder(out: Path, identity: str, resume: bool) -> Path:
             where=out,
             hint="go on with `--resume`, or name a new folder with `--out`",
         )
-    if json.loads(record.read_text(encoding="utf-8"))["identity"] != identity:
+    if read_json(record).get("identity") != identity:
         raise RunError(
             "the folder holds a run of another spec, other data or another base",
             where=out,
@@ -167,11 +210,12 @@ def _record(run: RunFolder, project: Project, prepared: Prepared) -> dict[str, A
         "identity": run.identity,
         "project": project.name,
         "folder": str(project.folder),
+        "date": project.spec.date.isoformat() if project.spec.date else None,
         "data_hash": prepared.data_hash(),
         "rows": {
-            "training": len(prepared.training),
-            "replayed": prepared.n_replayed,
-            "validation": len(prepared.validation),
+            "training": len(prepared.data.rows),
+            "replayed": prepared.data.n_replayed,
+            "validation": len(prepared.data.validation) if prepared.data.validation else 0,
         },
         "base": {
             "name": prepared.base.name,
@@ -180,7 +224,7 @@ def _record(run: RunFolder, project: Project, prepared: Prepared) -> dict[str, A
         },
         "code_hash": _code_hash(),
         "environment": {
-            "tunefork": version("tunefork"),
+            "tunefork": __version__,
             "python": sys.version.split()[0],
             **{name: version(name) for name in _VERSIONED},
             "platform": platform.platform(),
@@ -206,8 +250,7 @@ class MetricsFile:
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= resumed_from]
-            with writing(path):
-                path.write_text("".join(kept), encoding="utf-8")
+            write_text(path, "".join(kept))
 
     def __call__(self, event: Event) -> None:
         """Write the event, where it is a point of the curve, and pass it on."""

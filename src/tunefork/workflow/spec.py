@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
+import os
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,7 +103,7 @@ class Project(BaseModel):
 
     def path(self, relative: str) -> Path:
         """Return a path of the spec as one that can be opened."""
-        return self.folder / Path(relative).expanduser()
+        return self.folder / os.path.expanduser(relative)  # leaves an unknown `~name` as it is
 
 
 def load_project(path: Path) -> Project:
@@ -112,11 +115,7 @@ def load_project(path: Path) -> Project:
     if path.is_dir():
         path = path / "tunefork.yaml"
     text = _read(path)
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise _yaml_error(error, path) from error
+    values, tree = _parse_json(text, path) if path.suffix == ".json" else _parse_yaml(text, path)
     if not isinstance(values, dict):
         raise SpecError(
             "a spec is a list of `key: value` lines",
@@ -140,7 +139,63 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise SpecError("the spec is not UTF-8", where=path, hint="save it as UTF-8") from error
     except OSError as error:
-        raise SpecError(f"cannot read the spec: {error.strerror}", where=path) from error
+        raise SpecError(
+            f"cannot read the spec: {error.strerror}",
+            where=path,
+            hint="check the path, and that you may read it",
+        ) from error
+
+
+def _parse_yaml(text: str, path: Path) -> tuple[Any, yaml.Node | None]:
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _yaml_error(error, path) from error
+    except RecursionError as error:
+        raise SpecError(
+            "not valid YAML: nested too deeply", where=path, hint="a spec has two levels"
+        ) from error
+    except ValueError as error:  # a date or number that looks like one and is none
+        raise SpecError(
+            f"not valid YAML: {error}", where=path, hint="put text that is no date in quotes"
+        ) from error
+    _refuse_twins(tree, path)
+    return values, tree
+
+
+def _parse_json(text: str, path: Path) -> tuple[Any, None]:
+    """Read the resolved spec of a run. YAML would read some of JSON's text otherwise."""
+    try:
+        return json.loads(text), None
+    except json.JSONDecodeError as error:
+        where = Where(str(path), error.lineno)
+        hint = "correct this line, or write the spec as YAML"
+        raise SpecError(f"not valid JSON: {error.msg}", where=where, hint=hint) from error
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"not valid JSON: {error}", where=path, hint="write it anew") from error
+
+
+def _refuse_twins(tree: yaml.Node | None, path: Path) -> None:
+    """Stop at a key that is given twice, of which YAML would silently take the last."""
+    waiting, seen = [tree], {id(None)}
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))  # an anchor may bring a node in many times
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        known: set[str] = set()
+        for key, value in node.value:
+            waiting.append(value)
+            if isinstance(key, yaml.ScalarNode) and key.value in known:
+                where = Where(str(path), key.start_mark.line + 1)
+                hint = "keep one of the two"
+                raise SpecError(f"the key `{key.value}` is given twice", where=where, hint=hint)
+            if isinstance(key, yaml.ScalarNode):
+                known.add(key.value)
 
 
 def _yaml_error(error: yaml.YAMLError, path: Path) -> SpecError:
@@ -163,7 +218,8 @@ def _validation_error(error: ValidationError, path: Path, tree: yaml.Node | None
         earlier = problems.get(".".join(place))
         if earlier is not None:  # the alternatives of one value are one problem
             reason = found.message.rsplit(": ", 1)[-1]
-            found = SpecError(f"{earlier.message} or {reason}", where=earlier.where)
+            message = f"{earlier.message} or {reason}"
+            found = SpecError(message, where=earlier.where, hint=earlier.hint)
         problems[".".join(place)] = found
     first, *others = problems.values()
     details = tuple(f"also, {other.where}: {other.message}" for other in others)
@@ -202,7 +258,18 @@ def _explain(item: Any, place: list[str], where: Where) -> SpecError:
         hint = did_you_mean(tag, names) or f"use one of {', '.join(names)}"
         return SpecError(f"there is no strategy `{tag}`", where=where, hint=hint)
     reason = str(item["msg"]).removeprefix("Input ")
-    return SpecError(f"`{key}` cannot be {item['input']!r}: it {reason}", where=where)
+    return SpecError(
+        f"`{key}` cannot be {_shown(item['input'])}: it {reason}",
+        where=where,
+        hint="leave the line out to get the default; the README shows a spec",
+    )
+
+
+def _shown(value: object) -> str:
+    shortener = reprlib.Repr()
+    shortener.maxlevel = 2  # anchors can make a value of any size from a few lines
+    shortener.maxstring = 80
+    return shortener.repr(value)
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

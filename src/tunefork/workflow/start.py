@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +59,42 @@ def start_project(folder: Path, example: str | None) -> dict[str, Any]:
         SpecError: There is something in the folder.
         UsageError: There is no such example.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SpecError("the folder is not empty", where=folder, hint="name a new folder")
+    with writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise SpecError("this is a file, not a folder", where=folder, hint="name a new folder")
+        if folder.exists() and any(folder.iterdir()):
+            raise SpecError("the folder is not empty", where=folder, hint="name a new folder")
     if example is not None:
         source = _example_folder(example)
-        with writing(folder):
+        with _all_or_nothing(folder), writing(folder):
             shutil.copytree(source, folder, dirs_exist_ok=True)
         following = f"tunefork run {folder}"
     else:
-        for name, text in (
-            ("tunefork.yaml", _SPEC),
-            ("train.jsonl", _TRAIN),
-            ("golden.jsonl", _GOLDEN),
-        ):
-            write_text(folder / name, text)
+        with _all_or_nothing(folder):
+            for name, text in (
+                ("tunefork.yaml", _SPEC),
+                ("train.jsonl", _TRAIN),
+                ("golden.jsonl", _GOLDEN),
+            ):
+                write_text(folder / name, text)
         following = f"put your examples into {folder / 'train.jsonl'}, then tunefork run {folder}"
     files = sorted(str(path) for path in folder.rglob("*") if path.is_file())
     return {"folder": str(folder), "files": files, "next": following}
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """Empty the folder again, where filling it fails; it stays where it is, for a shell in it."""
+    is_new = not folder.exists()
+    try:
+        yield
+    except BaseException:
+        if folder.is_dir():
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _example_folder(name: str) -> Path:

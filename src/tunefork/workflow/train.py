@@ -46,7 +46,7 @@ def train_project(
     if run.result is not None:
         return Trained(run, project, run.result)
     prepared = prepare(project, sink)
-    plan = derive(project.spec, base, len(prepared.rows.ids), prepared.validation_rows is not None)
+    plan = derive(project.spec, base, prepared.data)
     before_bytes = resident_bytes()
     model = load_model(base)
     plan.strategy.attach(model, plan.settings.seed)
@@ -57,8 +57,7 @@ def train_project(
     outcome = run_loop(
         TrainStep(model, Sft()),
         plan.strategy.parameters(model),
-        prepared.rows,
-        prepared.validation_rows,
+        prepared.data,
         plan.settings,
         store,
         MetricsFile(run.metrics, sink, resumed[0].step if resumed else 0),
@@ -91,7 +90,7 @@ def _result(
     state = outcome.state
     return {
         "run": run.name,
-        "model": run.name,
+        "model": run.model_name,
         "path": str(run.model),
         "steps": state.step,
         "planned_steps": outcome.steps,
@@ -110,7 +109,7 @@ def _result(
         "settings": [setting._asdict() for setting in plan.origins],
         "training_settings": plan.settings.model_dump(),
         "strategy": plan.strategy.describe(),
-        "findings": list(prepared.check.findings),
+        "findings": list(prepared.findings),
         "preview": [list(map(list, row)) for row in prepared.preview],
     }
 
