@@ -21,10 +21,7 @@ def evaluate(name: str, golden_path: Path, sink: Sink) -> dict[str, Any]:
     """
     golden = load_golden(golden_path)
     opened = open_model(name)
-    answers = ask(opened.chat, golden, name, sink)
-    grades = [
-        question.grader.grade(answer.text) for question, answer in zip(golden, answers, strict=True)
-    ]
+    answers, grades = ask(opened.chat, golden, name, sink)
     scores = [grade.score for grade in grades]
     mean = interval(scores, [question.group for question in golden], _CONFIDENCE)
     return {

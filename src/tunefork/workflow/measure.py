@@ -78,11 +78,7 @@ def general_probe(half: str) -> tuple[ProbeItem, ...]:
 
 def measure(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> Measured:
     """Ask one model everything."""
-    answers = ask(chat, questions.golden, name, sink)
-    grades = [
-        question.grader.grade(answer.text)
-        for question, answer in zip(questions.golden, answers, strict=True)
-    ]
+    answers, grades = ask(chat, questions.golden, name, sink)
     losses = (
         chat.score(
             questions.held_out,
@@ -96,16 +92,20 @@ def measure(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> Mea
     )
 
 
-def ask(chat: ChatModel, golden: Sequence[GoldenQuestion], name: str, sink: Sink) -> list[Answer]:
-    """Let one model answer the golden questions."""
-    if not golden:
-        return []
+def ask(
+    chat: ChatModel, golden: Sequence[GoldenQuestion], name: str, sink: Sink
+) -> tuple[list[Answer], list[Grade]]:
+    """Let one model answer the golden questions, and grade what it says."""
     conversations = [
         [Message(turn["role"], turn["content"]) for turn in question.messages]
         for question in golden
     ]
     told = _progress(sink, f"{name}: golden questions", len(golden))
-    return chat.answer(conversations, _DECODING, on_answer=told)
+    answers = chat.answer(conversations, _DECODING, on_answer=told)
+    grades = [
+        question.grader.grade(answer.text) for question, answer in zip(golden, answers, strict=True)
+    ]
+    return answers, grades
 
 
 def compare(base: Measured, tuned: Measured, questions: Questions, confidence: float) -> Compared:

@@ -112,10 +112,9 @@ class _Loaded:
 def _load(project: Project, renderer: Renderer, max_length: int, sink: Sink) -> _Loaded:
     """Read and check all rows; only then hold some of those that fit out."""
     spec = project.spec
-    mapping = {str(key): column for key, column in (spec.data.map or {}).items()} or None
 
     def read(name: str) -> tuple[list[tuple[Example, Rendered]], tuple[str, ...]]:
-        examples = load_examples(project.path(name), mapping)
+        examples = load_examples(project.path(name), project.mapping)
         rendered = _render(renderer, examples, sink)
         check = preflight(examples, rendered, renderer, max_length)
         return [(examples[index], rendered[index]) for index in check.kept], check.findings

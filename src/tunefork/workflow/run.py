@@ -101,8 +101,7 @@ def run_project(
 
 
 def _count_leaked(project: Project, golden: tuple[GoldenQuestion, ...], sink: Sink) -> int:
-    mapping = {str(key): column for key, column in (project.spec.data.map or {}).items()} or None
-    examples = load_examples(project.path(project.spec.data.train), mapping)
+    examples = load_examples(project.path(project.spec.data.train), project.mapping)
     found = leaked(golden, (example.prompt[-1].content for example in examples if example.prompt))
     if found:
         places = ", ".join(str(question.where) for question in found[:5])

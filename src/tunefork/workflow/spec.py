@@ -101,6 +101,12 @@ class Project(BaseModel):
     folder: Path
     name: str
 
+    @property
+    def mapping(self) -> dict[str, str] | None:
+        """Which of the user's columns is what, where they named them."""
+        given = self.spec.data.map
+        return {str(role): column for role, column in given.items()} if given else None
+
     def path(self, relative: str) -> Path:
         """Return a path of the spec as one that can be opened."""
         return self.folder / os.path.expanduser(relative)  # leaves an unknown `~name` as it is
