@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunefork.core.errors import DataError, InputError, Where, did_you_mean
-from tunefork.data.read import Record, scan_records
+from tunefork.core.errors import DataError, Where, did_you_mean
+from tunefork.data.read import Record
+from tunefork.evaluation.lines import read_items
 from tunefork.graders import Grader, parse_grader
 
 _KNOWN = ["grader", "group", "messages", "question", "reference"]
@@ -56,18 +57,7 @@ def load_golden(path: Path) -> list[GoldenQuestion]:
         DataError: The file cannot be read, or lines of it cannot be used; all bad lines are
             in the one error.
     """
-    questions: list[GoldenQuestion] = []
-    faults: list[InputError] = []
-    for record in scan_records(path):
-        if isinstance(record, DataError):
-            faults.append(record)
-            continue
-        try:
-            questions.append(_question(record))
-        except InputError as error:
-            faults.append(error)
-    raise_all(faults)
-    return questions
+    return read_items(path, _question)
 
 
 def leaked(
@@ -79,17 +69,6 @@ def leaked(
     """
     trained = {_plain(prompt) for prompt in training_prompts}
     return [question for question in golden if _plain(question.text) in trained]
-
-
-def raise_all(faults: list[InputError]) -> None:
-    """Raise the first of the faults with the others as its details, if there are any."""
-    if not faults:
-        return
-    first, *others = faults
-    details = [*first.details]
-    for fault in others:
-        details += [f"{fault.where}: {fault.message}", *fault.details]
-    raise DataError(first.message, where=first.where, hint=first.hint, details=tuple(details))
 
 
 def _question(record: Record) -> GoldenQuestion:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunefork.core.errors import DataError, InputError, Where, did_you_mean
-from tunefork.data.read import Record, scan_records
-from tunefork.evaluation.golden import raise_all
+from tunefork.core.errors import DataError, Where, did_you_mean
+from tunefork.data.read import Record
+from tunefork.evaluation.lines import read_items
 from tunefork.evaluation.statistics import paired_test
 
 _KNOWN = ["answer", "choices", "group", "half", "question"]
@@ -61,18 +61,7 @@ def load_probe(path: Path) -> list[ProbeItem]:
         DataError: The file cannot be read, or lines of it cannot be used; all bad lines are
             in the one error.
     """
-    items: list[ProbeItem] = []
-    faults: list[InputError] = []
-    for record in scan_records(path):
-        if isinstance(record, DataError):
-            faults.append(record)
-            continue
-        try:
-            items.append(_item(record))
-        except InputError as error:
-            faults.append(error)
-    raise_all(faults)
-    return items
+    return read_items(path, _item)
 
 
 def probe_accuracy(

@@ -104,19 +104,7 @@ def train(
             seconds=clock.seconds(),
             last_train_loss=train_loss,
         )
-        sink(
-            StepDone(
-                step=state.step,
-                steps=plan.steps,
-                epoch=state.step / plan.steps_per_epoch,
-                loss=train_loss,
-                learning_rate=learning_rate,
-                gradient_norm=norm,
-                tokens=state.tokens,
-                tokens_per_second=clock.rate(state.tokens),
-                seconds_left=clock.seconds_left(state.step, plan.steps),
-            )
-        )
+        sink(clock.step_done(state, plan, train_loss, learning_rate, norm))
 
         is_last = state.step == plan.steps
         if validation is not None and _is_due(state.step, settings.validate_every, is_last):
@@ -221,10 +209,19 @@ class _Clock:
     def seconds(self) -> float:
         return self._before.seconds + time.perf_counter() - self._start
 
-    def rate(self, tokens: int) -> float:
-        elapsed = time.perf_counter() - self._start
-        return (tokens - self._before.tokens) / max(elapsed, 1e-9)
-
-    def seconds_left(self, step: int, steps: int) -> float:
-        done = step - self._before.step
-        return (time.perf_counter() - self._start) / max(done, 1) * (steps - step)
+    def step_done(
+        self, state: TrainState, plan: Plan, loss: float, learning_rate: float, norm: float
+    ) -> StepDone:
+        elapsed = max(time.perf_counter() - self._start, 1e-9)
+        done = state.step - self._before.step
+        return StepDone(
+            step=state.step,
+            steps=plan.steps,
+            epoch=state.step / plan.steps_per_epoch,
+            loss=loss,
+            learning_rate=learning_rate,
+            gradient_norm=norm,
+            tokens=state.tokens,
+            tokens_per_second=(state.tokens - self._before.tokens) / elapsed,
+            seconds_left=elapsed / done * (plan.steps - state.step),
+        )
