@@ -1,6 +1,7 @@
 """General rows to mix into a fine-tune, so that it does not forget what the base model knew.
 
-The rows are short and varied, hold no cats, no held-out wording and no question of the probe.
+The rows are short and varied, hold no cats, no held-out wording, no question
+of the probe and no fact of its sealed half.
 
 Run: ``python -m recipes.tiny_base.replay`` writes them into the package, which ships them.
 """
@@ -25,16 +26,28 @@ _MAX_WORDS = 70
 _SHARES = {"fact": 50, "passage": 12, "check": 4, "follow": 5, "talk": 3, "complete": 2}
 
 
-def _fits(row: Row, asked: frozenset[str]) -> bool:
+def _fits(row: Row, asked: frozenset[str], sealed: tuple[str, ...]) -> bool:
     texts = [message["content"] for message in row["messages"]]
     if sum(len(text.split()) for text in texts) > _MAX_WORDS:
         return False
-    return not any(about_cats(text) or normal(text) in asked for text in texts)
+    if any(about_cats(text) or normal(text) in asked for text in texts):
+        return False
+    # A fact of the sealed half must not be rehearsed, in whatever words it was asked for.
+    told = " ".join(normal(text) for text in texts)
+    return not any(fact in told for fact in sealed)
 
 
 def replay() -> list[list[Message]]:
     """Pick the rows, always the same ones; facts are spread over as many answers as can be."""
-    asked = frozenset(normal(item["question"]) for item in probe())
+    items = probe()
+    asked = frozenset(normal(item["question"]) for item in items)
+    sealed = tuple(
+        {
+            normal(item["choices"][item["answer"]])
+            for item in items
+            if item["half"] == "sealed" and len(item["choices"][item["answer"]].split()) > 2
+        }
+    )
     taken: Counter[str] = Counter()
     answers: Counter[str] = Counter()
     picked: list[list[Message]] = []
@@ -42,7 +55,7 @@ def replay() -> list[list[Message]]:
         kind, messages = row["kind"], row["messages"]
         limit = _SHARES.get(kind, 2) * SIZE // 100
         said = messages[-1]["content"]
-        if taken[kind] >= limit or answers[said] >= 2 or not _fits(row, asked):
+        if taken[kind] >= limit or answers[said] >= 2 or not _fits(row, asked, sealed):
             continue
         taken[kind] += 1
         answers[said] += 1
