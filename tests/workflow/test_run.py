@@ -215,7 +215,9 @@ def test_the_resolved_spec_gives_the_same_bits(llama: Path, tmp_path: Path) -> N
     second = train_project(load_project(copied), out=tmp_path / "second", sink=no_sink)
     name = "adapter_model.safetensors"
     assert (first.run.model / name).read_bytes() == (second.run.model / name).read_bytes()
-    assert first.run.identity == second.run.identity
+    stored = json.loads((tmp_path / "first" / "spec.json").read_text())
+    assert "auto" not in json.dumps(stored)
+    assert stored["strategy"]["name"] == "lora"
 
 
 def test_a_base_beside_the_spec_is_found_from_anywhere(

@@ -8,7 +8,7 @@ from tunefork.cli.options import Json, Out
 def demo(out: Out = None, json: Json = False) -> None:
     """Turn the bundled base into an expert on Ollie the cat, and prove it, in minutes."""
     from tunefork.cli import show
-    from tunefork.cli.run import print_verdict
+    from tunefork.cli.run import leave_by_verdict, print_verdict
 
     show.prepare_process()
     from tunefork.workflow.run import run_project
@@ -19,6 +19,7 @@ def demo(out: Out = None, json: Json = False) -> None:
         result = run_project(example_project("catgpt"), out=out, sink=sink)
     if json:
         show.print_json(result)
-        return
-    print_verdict(result)
-    show.talk.print("Make it yours: tunefork init my-cat --example catgpt")
+    else:
+        print_verdict(result)
+        show.talk.print("Make it yours: tunefork init my-cat --example catgpt")
+    leave_by_verdict(result)

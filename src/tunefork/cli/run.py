@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
+
 from tunefork.cli.options import Json, Out, Resume, SpecPath
 
 _COLOURS = {"ship": "green", "hold": "red", "undecided": "yellow"}
@@ -24,6 +26,13 @@ def run(spec: SpecPath, out: Out = None, resume: Resume = False, json: Json = Fa
         show.print_json(result)
     else:
         print_verdict(result)
+    leave_by_verdict(result)
+
+
+def leave_by_verdict(result: dict[str, Any]) -> None:
+    """Leave with exit code 1 where the verdict is `hold`."""
+    if result["verdict"] == "hold":
+        raise typer.Exit(1)
 
 
 def print_verdict(result: dict[str, Any]) -> None:

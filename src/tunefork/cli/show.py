@@ -110,11 +110,10 @@ class TalkSink:
             if event.reason == "early_stop"
             else "all steps done"
         )
-        best = f"; best held-out loss {event.best_loss:.3f} at step {event.best_step}"
-        talk.print(
-            f"Trained for {duration_text(event.seconds)}: {why}"
-            f"{best if event.best_loss is not None else ''}"
-        )
+        best = ""
+        if event.best_loss is not None:
+            best = f"; best held-out loss {event.best_loss:.3f} at step {event.best_step}"
+        talk.print(f"Trained for {duration_text(event.seconds)}: {why}{best}")
 
     def _seconds_left(self, event: events.Progress) -> float:
         if event.what != self._what:

@@ -95,7 +95,11 @@ def new_folder(path: Path) -> Iterator[Path]:
                 old = path.with_name(path.name + ".old")
                 shutil.rmtree(old, ignore_errors=True)
                 path.rename(old)
-                partial.rename(path)
+                try:
+                    partial.rename(path)
+                except BaseException:
+                    old.rename(path)
+                    raise
                 shutil.rmtree(old)
             else:
                 partial.rename(path)

@@ -59,6 +59,13 @@ def preflight(
     untrained = [at for at, row in enumerate(rendered) if not any(row.weights)]
     left_out = {*too_long, *untrained}
     kept = [at for at in range(len(rendered)) if at not in left_out]
+    if not kept:
+        raise _problem(
+            f"every row is longer than {max_length} tokens or trains nothing",
+            [0],
+            examples,
+            "shorten the rows, raise `training.max_length`, or remove `weight: 0`",
+        )
     findings = [
         *_report_rows(f"longer than {max_length} tokens, left out", too_long, examples),
         *_report_rows("without anything to train on, left out", untrained, examples),

@@ -131,8 +131,10 @@ def questions_needed(
     """
     if paired.gain >= min_gain - _ROUNDING:
         distance, half_width = paired.gain, paired.gain - paired.low
-        # Fewer groups cannot reach the level even when all of them agree.
-        fewest = math.ceil(math.log2(2 / (1 - confidence)))
+        # Fewer groups cannot reach the level even when all of them agree; where only a share of
+        # them gains, as large a multiple is needed.
+        agreeing = math.ceil(math.log2(2 / (1 - confidence)))
+        fewest = math.ceil(agreeing / max(min(paired.gain, 1.0), _ROUNDING))
     else:
         distance, half_width, fewest = min_gain - paired.gain, paired.high - paired.gain, 1
     if distance <= _ROUNDING:

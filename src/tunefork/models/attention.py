@@ -120,6 +120,8 @@ def _attention(
     softcap: float | None = None,
     **kwargs: Any,  # what a model passes to every attention function; the layout replaces it
 ) -> tuple[torch.Tensor, None]:
+    if kwargs.get("s_aux") is not None:  # attention sinks take part in the softmax
+        raise ValueError("attention sinks are not supported")
     settings = AttentionSettings(
         layer=int(module.layer_idx),  # type: ignore[arg-type]
         scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,

@@ -12,12 +12,9 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from tunefork.core.errors import ModelError
-from tunefork.models.attention import ATTENTION_NAME
+from tunefork.models.attention import ATTENTION_NAME, AttentionSettings
 from tunefork.models.base import Base
-from tunefork.models.layout import Layout
-
-# Models whose layers carry a state along the row: documents cannot share a row there.
-_RECURRENT = {"mamba", "mamba2", "rwkv", "jamba", "bamba", "zamba2", "falcon_mamba", "qwen3_next"}
+from tunefork.models.layout import Layout, PackedLayout
 
 # What transformers raises at a config or weights that it cannot use; it has no class for that.
 _REFUSALS = (
@@ -71,13 +68,6 @@ def load_model(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model_type = base.config["model_type"]
-    if model_type in _RECURRENT:
-        raise ModelError(
-            f"`{base.name}` is a recurrent model ({model_type}), which is not supported yet",
-            where=base.folder,
-            hint="use a transformer decoder such as Llama, Qwen, Mistral, Gemma or GPT-2",
-        )
     try:
         config = AutoConfig.from_pretrained(base.folder)
         model, loading = AutoModelForCausalLM.from_pretrained(
@@ -95,8 +85,55 @@ def load_model(
     if missing:  # transformers would go on with random numbers in their place
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise _unusable(base, f"the weights lack `{missing[0]}`{more}")
-    model.requires_grad_(False)
-    return model.eval().to(device)
+    model = model.requires_grad_(False).eval().to(device)
+    _check_packing(base, model)
+    return model
+
+
+class _Counting(PackedLayout):
+    """A layout that notes which layers ask it."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__([1, 1], device)
+        self.layers: set[int] = set()
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        settings: AttentionSettings,
+    ) -> torch.Tensor:
+        self.layers.add(settings.layer)
+        return super().attend(query, key, value, settings)
+
+
+@torch.no_grad()
+def _check_packing(base: Base, model: Any) -> None:
+    """Refuse a model in which a layer mixes tokens without asking the layout.
+
+    Such a layer would silently let documents of a packed row see each other.
+    """
+    layout = _Counting(model.device)
+    try:
+        run_on(model, torch.zeros(2, dtype=torch.long, device=model.device), layout)
+    except _REFUSALS as error:
+        reason = str(error).strip() or type(error).__name__
+        raise _unpackable(base, f"it does not run over packed rows ({reason})") from error
+    n_layers = int(model.config.num_hidden_layers)
+    if len(layout.layers) != n_layers:
+        reason = (
+            f"{n_layers - len(layout.layers)} of its {n_layers} layers mix tokens in another way"
+        )
+        raise _unpackable(base, reason)
+
+
+def _unpackable(base: Base, reason: str) -> ModelError:
+    return ModelError(
+        f"`{base.name}` is not supported yet: {reason}",
+        where=base.folder,
+        hint="use a transformer decoder such as Llama, Qwen, Mistral, Gemma or GPT-2",
+    )
 
 
 def _unusable(base: Base, reason: str) -> ModelError:

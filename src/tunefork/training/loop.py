@@ -109,6 +109,8 @@ def train(
         is_last = state.step == plan.steps
         if validation is not None and _is_due(state.step, settings.validate_every, is_last):
             loss_now = validation_loss(step_module, validation, settings)
+            if not math.isfinite(loss_now):
+                raise _not_a_number("held-out loss", state.step, "")
             state = _judge(state, loss_now)
             sink(Validated(state.step, loss_now, is_best=state.stale == 0))
             if state.stale == 0:
@@ -193,9 +195,13 @@ def _check_finite(loss: float, norm: float, step: int, micro_batches: list[list[
         return
     rows = sorted(row + 1 for chosen in micro_batches for row in chosen)
     shown = ", ".join(map(str, rows[:8])) + (", …" if len(rows) > 8 else "")
-    raise RunError(
-        f"the loss is no longer a number at step {step + 1} (training rows {shown})",
-        hint="lower `training.learning_rate`, and look at these rows",
+    raise _not_a_number("loss", step + 1, f" (training rows {shown})")
+
+
+def _not_a_number(what: str, step: int, rows: str) -> RunError:
+    return RunError(
+        f"the {what} is no longer a number at step {step}{rows}",
+        hint="lower `training.learning_rate`, and look at the rows of the data around there",
     )
 
 

@@ -140,8 +140,9 @@ def held_out_summary(losses: LossResult) -> dict[str, Any]:
         "base_loss": losses.base,
         "tuned_loss": losses.tuned,
         "drop": losses.drop,
-        "low": losses.low,
-        "high": losses.high,
+        # One row alone has no interval.
+        "low": losses.low if math.isfinite(losses.low) else None,
+        "high": losses.high if math.isfinite(losses.high) else None,
         "p_value": losses.p_value,
         "base_perplexity": math.exp(losses.base),
         "tuned_perplexity": math.exp(losses.tuned),

@@ -102,7 +102,13 @@ def run_project(
 
 def _count_leaked(project: Project, golden: tuple[GoldenQuestion, ...], sink: Sink) -> int:
     examples = load_examples(project.path(project.spec.data.train), project.mapping)
-    found = leaked(golden, (example.prompt[-1].content for example in examples if example.prompt))
+    asked = (
+        message.content
+        for example in examples
+        for message in example.messages
+        if message.role == "user"
+    )
+    found = leaked(golden, asked)
     if found:
         places = ", ".join(str(question.where) for question in found[:5])
         sink(Warned(f"{len(found)} golden questions are also training prompts: {places}"))

@@ -28,6 +28,7 @@ from tunefork.core.events import Event, Sink, StepDone, Validated
 from tunefork.core.files import home, read_json, write_json, write_text, writing
 from tunefork.core.hashing import hash_file, hash_json
 from tunefork.models import Base
+from tunefork.workflow.derive import Derived
 from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.spec import Project, Spec
 
@@ -139,17 +140,20 @@ def pin_date(project: Project, run: RunFolder) -> Project:
     return project.model_copy(update={"spec": project.spec.model_copy(update={"date": date})})
 
 
-def write_record(run: RunFolder, project: Project, prepared: Prepared) -> None:
+def write_record(run: RunFolder, project: Project, prepared: Prepared, plan: Derived) -> None:
     """Write what the run is made of, once, when its data has passed every check."""
     # The record comes first: a folder with a record can be resumed, however little else is there.
     if not run.record_file.is_file():
         write_json(run.record_file, _record(run, project, prepared))
     if not run.spec_file.is_file():
-        write_json(run.spec_file, _resolved(project, prepared.base).model_dump(mode="json"))
+        write_json(run.spec_file, _resolved(project, prepared, plan).model_dump(mode="json"))
 
 
-def _resolved(project: Project, base: Base) -> Spec:
-    """Return the spec with the places of its files written out, so that it runs from anywhere."""
+def _resolved(project: Project, prepared: Prepared, plan: Derived) -> Spec:
+    """Return the spec with every place and every derived number written out.
+
+    It runs from anywhere, and gives the same result under other rules for `auto`.
+    """
 
     def place(relative: str | None) -> str | None:
         return None if relative is None else str(project.path(relative))
@@ -162,12 +166,25 @@ def _resolved(project: Project, base: Base) -> Spec:
             "documents": place(spec.data.documents),
         }
     )
-    return spec.model_copy(
+    training = spec.training.model_copy(
         update={
-            "base": base.address,
+            "epochs": plan.settings.epochs,
+            "learning_rate": plan.settings.learning_rate,
+            "batch_tokens": plan.settings.batch_tokens,
+            "max_length": prepared.max_length,
+        }
+    )
+    resolved = spec.model_copy(
+        update={
+            "base": prepared.base.address,
             "data": data,
             "golden": place(spec.golden),
+            "training": training,
         }
+    )
+    # Read back, so that what is stored is known to be a spec.
+    return Spec.model_validate(
+        {**resolved.model_dump(mode="json"), "strategy": plan.strategy.describe()}
     )
 
 

@@ -51,7 +51,7 @@ def train_project(
     model = load_model(base)
     plan.strategy.attach(model, plan.settings.seed)
     frozen_hash = hash_parameters(plan.strategy.frozen(model).items())
-    write_record(run, project, prepared)
+    write_record(run, project, prepared, plan)
     store = CheckpointStore(run.path)
     resumed = store.load_newest()
     outcome = run_loop(
