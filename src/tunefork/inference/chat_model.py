@@ -33,7 +33,6 @@ class ChatModel:
         decoding: Decoding,
         *,
         on_answer: Callable[[int], None] | None = None,
-        on_text: Callable[[str], None] | None = None,
     ) -> list[Answer]:
         """Answer each conversation.
 
@@ -41,22 +40,13 @@ class ChatModel:
             conversations: Messages up to the answer.
             decoding: How to draw tokens.
             on_answer: Told how many answers are complete.
-            on_text: Told the text of a single conversation's answer as it grows.
         """
-        tokens: list[int] = []
-
-        def on_token(index: int, token: int) -> None:
-            tokens.append(token)
-            if on_text is not None:
-                on_text(self.renderer.tokenizer.decode(tokens))
-
         found = generate(
             self.model,
             [self.renderer.prompt(messages) for messages in conversations],
             self.renderer.end_ids,
             decoding,
             max_length=self.max_length,
-            on_token=on_token if on_text is not None else None,
             on_answer=on_answer,
         )
         return [Answer(self.renderer.parse(row.ids)[0], row.ended) for row in found]

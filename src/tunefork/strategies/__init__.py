@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tunefork.strategies.full import Full, FullSettings
+from tunefork.strategies.full import Full
 from tunefork.strategies.lora import Lora, LoraSettings
 from tunefork.strategies.protocol import Strategy
 
 __all__ = [
     "Full",
-    "FullSettings",
     "Lora",
     "LoraSettings",
     "Strategy",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from tunefork.core.errors import InternalError
@@ -18,21 +17,12 @@ from tunefork.models import Base, saving_tensors
 _COPIED = ("tokenizer*", "special_tokens_map.json", "chat_template.jinja", "vocab.*", "merges.txt")
 
 
-class FullSettings(BaseModel):
-    """Full fine-tuning has nothing to set."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Full:
     """The strategy; see the module's docstring."""
 
     name = "full"
     is_mergeable = False
     is_disableable = False
-
-    def __init__(self, settings: FullSettings | None = None) -> None:
-        self.settings = settings or FullSettings()
 
     def attach(self, model: Any, seed: int) -> None:
         """Let every weight change."""

@@ -24,7 +24,7 @@ from typing import Any
 
 from tunefork import __version__
 from tunefork.core.errors import RunError
-from tunefork.core.events import Event, Sink, StepDone, Validated
+from tunefork.core.events import Event, RunStarted, Sink, StepDone, Validated
 from tunefork.core.files import home, read_json, write_json, write_text, writing
 from tunefork.core.hashing import hash_file, hash_json
 from tunefork.models import Base
@@ -261,17 +261,15 @@ def _code_hash() -> str:
 class MetricsFile:
     """A sink that writes the curve; lines after the step that a run resumes from are dropped."""
 
-    def __init__(self, path: Path, next_sink: Sink, resumed_from: int) -> None:
+    def __init__(self, path: Path, next_sink: Sink) -> None:
         self._path = path
         self._next = next_sink
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if _step_of(line) <= resumed_from]
-            write_text(path, "".join(kept))
 
     def __call__(self, event: Event) -> None:
         """Write the event, where it is a point of the curve, and pass it on."""
-        if isinstance(event, StepDone):
+        if isinstance(event, RunStarted):
+            self._drop_after(event.step)
+        elif isinstance(event, StepDone):
             self._write(
                 step=event.step,
                 loss=event.loss,
@@ -283,6 +281,11 @@ class MetricsFile:
         elif isinstance(event, Validated):
             self._write(step=event.step, validation_loss=event.loss)
         self._next(event)
+
+    def _drop_after(self, step: int) -> None:
+        if self._path.is_file():
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            write_text(self._path, "".join(line for line in lines if _step_of(line) <= step))
 
     def _write(self, **values: float) -> None:
         with writing(self._path), self._path.open("a", encoding="utf-8") as file:

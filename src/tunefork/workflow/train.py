@@ -53,14 +53,13 @@ def train_project(
     frozen_hash = hash_parameters(plan.strategy.frozen(model).items())
     write_record(run, project, prepared, plan)
     store = CheckpointStore(run.path)
-    resumed = store.load_newest()
     outcome = run_loop(
         TrainStep(model, Sft()),
         plan.strategy.parameters(model),
         prepared.data,
         plan.settings,
         store,
-        MetricsFile(run.metrics, sink, resumed[0].step if resumed else 0),
+        MetricsFile(run.metrics, sink),
     )
     _check_base(base, run, frozen_hash, plan.strategy, model)
     with new_folder(run.model) as folder:
