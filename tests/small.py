@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from tunefork.data.tokens import TokenRows
-from tunefork.models import ATTENTION_NAME
+from tunefork.models import Base, adapt_model
 
 VOCABULARY = 97
 _SIZES = {
@@ -64,9 +64,7 @@ def plain_model(name: str, seed: int = 0) -> Any:
 
 def packed_model(name: str, seed: int = 0) -> Any:
     """Return the same weights as `plain_model`, running our attention, nothing trainable."""
-    model = plain_model(name, seed)
-    model.set_attn_implementation(ATTENTION_NAME)
-    return model.requires_grad_(False)
+    return adapt_model(plain_model(name, seed), Base(name, Path(name)))
 
 
 def save_model(name: str, folder: Path, seed: int = 0) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from tunefork.cli import main
+from tunefork.cli import run_here
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,17 @@ def call(*arguments: object, stdin: str = "") -> Called:
     """Run `tunefork ARGUMENTS...`."""
     out, err = io.StringIO(), io.StringIO()
     code: object = 0
+    on_interrupt = signal.getsignal(signal.SIGINT)  # a command may end by ignoring it
     with (
-        mock.patch.object(sys, "argv", ["tunefork", *map(str, arguments)]),
         mock.patch.object(sys, "stdin", io.StringIO(stdin)),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
         try:
-            main()
+            run_here([str(argument) for argument in arguments])
         except SystemExit as error:
             code = 0 if error.code is None else error.code
+        finally:
+            signal.signal(signal.SIGINT, on_interrupt)
     assert isinstance(code, int)
     return Called(code, out.getvalue(), err.getvalue())

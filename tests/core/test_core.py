@@ -58,6 +58,8 @@ def test_codes_and_exit_codes() -> None:
         "model": 1,
         "run": 1,
         "usage": 2,
+        "stopped": 130,
+        "terminated": 143,
         "internal": 3,
     }
 

@@ -49,6 +49,73 @@ def test_formats_and_lines(
     assert {record.where.file for record in records} == {str(path)}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"q": "é🐈", "a": "1"}\n\n{"q": "x", "a": "2"}'),
+        ("a.json", '[{"q": "é🐈", "a": "1"},\n\n{"q": "x", "a": "2"}]'),
+        ("a.csv", "q,a\né🐈,1\nx,2"),
+        ("a.tsv", "q\ta\né🐈\t1\nx\t2\n"),
+    ],
+)
+def test_utf16_that_says_so_is_read(
+    name: str, text: str, end: str, encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    path.write_bytes((mark + text.replace("\n", end)).encode(encoding))
+    records = list(read_records(path))
+    assert [record.fields for record in records] == [{"q": "é🐈", "a": "1"}, {"q": "x", "a": "2"}]
+    assert [record.where.line for record in records] == ([2, 3] if "sv" in name else [1, 3])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("above", ["", "\r\n\n"])
+def test_the_header_shows_what_separates(
+    mark: str, suffix: str, above: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    rows = [["question", "answer", "topic"], ["Hi, you; there", "a|b\tc", "x"], ["1,5", "2;5", ""]]
+    quoted = [mark.join(f'"{field}"' for field in row) for row in rows[1:]]
+    path.write_bytes((above + "\n".join([mark.join(rows[0]), *quoted])).encode())
+    found = [list(record.fields.values()) for record in read_records(path)]
+    assert found == rows[1:]
+    first = 2 + above.count("\n")
+    assert [record.where.line for record in read_records(path)] == [first, first + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("a.csv", "question\nHi; you\n", ["question"]),
+        ("a.csv", "question (a;b),answer\n1,2\n", ["question (a;b)", "answer"]),
+        ("a.csv", '"a;b;c",d\n1,2\n', ["a;b;c", "d"]),
+        ("a.csv", "a;b;a\n1;2;3\n", None),
+        ("a.tsv", "a, b\tc\n1\t2\n", ["a, b", "c"]),
+    ],
+)
+def test_what_else_a_header_may_hold(
+    name: str, text: str, columns: list[str] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    found = [list(record.fields) for record in read_records(path)]
+    assert found == [columns or ["a;b;a"]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_long_fields_are_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    text = "naps " * 200_000
+    mark = {".csv": ",", ".tsv": "\t"}.get(suffix)
+    row = json.dumps({"q": text, "a": "1"}) if mark is None else f"q{mark}a\n{text}{mark}1"
+    path.write_text(row + "\n")
+    assert [record.fields for record in read_records(path)] == [{"q": text, "a": "1"}]
+
+
 def test_fields_over_several_lines_keep_true_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('q,a\n"one\ntwo, ""three""\n",1\nx,2\n"y\n",3\n')
@@ -91,7 +158,9 @@ BAD_FILES: list[tuple[str, bytes, int | None, str, str]] = [
     ("a.jsonl", b'{"a":' * 100_000, 1, "nested too deeply", "flatten"),
     ("a.jsonl", GOOD + 'é{"a": "ü"}'.encode("latin-1"), 2, "byte 0xe9 at byte 37", "iconv"),
     ("a.csv", b"user,assistant\nHi,\xff\n", 2, "byte 0xff at byte 18", "iconv"),
-    ("a.jsonl", GOOD.decode().encode("utf-16"), 1, "UTF-16", "iconv"),
+    ("a.jsonl", GOOD.decode().encode("utf-16") + b"\x00\xd8", 2, "begins as UTF-16", "iconv"),
+    ("a.jsonl", "\n\0x".encode("utf-16"), 2, "a zero character", "save it as UTF-8"),
+    ("a.jsonl", GOOD.decode().encode("utf-32"), 1, "a zero character", "save it as UTF-8"),
     ("a.jsonl", GOOD.decode().encode("utf-16-le"), 1, "zero byte", "UTF-16"),
     ("a.csv", b"user,assistant\nHi,a\0b\n", 2, "zero byte (at byte 19)", "binary"),
     ("a.json", GOOD + GOOD, 2, "Extra data", "`.jsonl`"),
@@ -103,8 +172,7 @@ BAD_FILES: list[tuple[str, bytes, int | None, str, str]] = [
     ("a.csv", b"user,assistant\nHi,Hello, you\n", 2, "3 fields, the header has 2", "separator"),
     ("a.csv", b'user,assistant\nHi,A\nHi,"open\nx,y\n', 3, "unexpected end", "double its quotes"),
     ("a.csv", b"user,user\nHi,Hello\n", 1, "`user` twice", "once"),
-    ("a.csv", b"user;assistant\nHi;Hello\n", 1, "separated by ';'", "commas"),
-    ("a.tsv", b"user,assistant\nHi,Hello\n", 1, "separated by ','", "tabs"),
+    ("a.csv", b"user;assistant\nHi;Hello;x\n", 2, "3 fields, the header has 2", "separator"),
     ("a.parquet", b"PAR1", None, "`.parquet`", ".jsonl, .ndjson, .json, .csv, .tsv"),
     ("rows", b"x", None, "without an ending", ".jsonl, .ndjson, .json, .csv, .tsv"),
 ]

@@ -85,10 +85,13 @@ def test_special_token_that_only_the_settings_name_is_recognised(make_folder: An
 def test_offsets_and_token_text(make_folder: Any) -> None:
     tokenizer = load_tokenizer(make_folder())
     text = "Hi <|im_end|> cats é"
-    ids, offsets = tokenizer.encode_with_offsets(text)
-    assert len(ids) == len(offsets)
-    assert "<|im_end|>" in [text[begin:end] for begin, end in offsets]
-    assert any(text[begin:end].startswith(" c") for begin, end in offsets)
+    encoded = tokenizer.encode_with_places(text)
+    ids = encoded.ids
+    end = encoded.first_from(text.index("<|im_end|>"))
+    assert tokenizer.token_text(ids[end]) == "<|im_end|>"
+    assert tokenizer.token_text(ids[encoded.first_from(text.index(" cats"))]).startswith(" c")
+    assert encoded.first_from(0) == 0
+    assert encoded.first_from(len(text)) == len(ids)
     assert all(tokenizer.token_text(key) for key in ids)
     assert tokenizer.token_text(10**6) == ""
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tunefork.core.errors import DataError
+from tunefork.data import Prompts
 from tunefork.evaluation import leaked, load_golden
 from tunefork.graders.similarity import Similarity
 from tunefork.graders.text import Contains, Exact
@@ -115,6 +116,6 @@ def test_leaks_are_found_whatever_case_and_punctuation(tmp_path: Path) -> None:
     texts = ("Where does he sleep?", "Who is he?", "?!")
     lines = ({"question": text, "reference": "b"} for text in texts)
     golden = load_golden(write(tmp_path, *lines))
-    found = leaked(golden, iter(["where does  he SLEEP", "Who is she?", "..."]))
+    found = leaked(golden, Prompts.of(["where does  he SLEEP", "Who is she?", "..."]))
     assert [question.text for question in found] == ["Where does he sleep?"]
-    assert leaked(golden, []) == []
+    assert leaked(golden, Prompts.of([])) == []

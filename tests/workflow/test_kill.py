@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import safetensors.torch
 from safetensors import SafetensorError
@@ -76,9 +78,20 @@ def _kill_when(process: subprocess.Popen[str], is_reached: Callable[[], bool]) -
     if was_running:
         process.send_signal(signal.SIGKILL)
     process.communicate(timeout=_PATIENCE_S)
-    with pytest.raises(ProcessLookupError):  # nothing is left of its group
-        os.killpg(process.pid, 0)
+    while _runs(process.pid):  # what it started ends with it
+        assert time.monotonic() < end, "something outlived it"
+        time.sleep(_POLL_S)
     return was_running
+
+
+def _runs(group: int) -> bool:
+    """Say whether any process of a group still runs; the dead may wait for their parent."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            is_dead = process.status() == psutil.STATUS_ZOMBIE
+            if os.getpgid(process.pid) == group and not is_dead:
+                return True
+    return False
 
 
 def _lines(out: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from tests.projects import files_of, small_probe, write_lines, write_project
 from tests.small import save_model
 from tunefork.core.errors import InputError
 from tunefork.core.events import Event, RunStarted, Warned, no_sink
-from tunefork.data import Message
+from tunefork.data import Example, Message, Renderer
+from tunefork.data._text import text_lines
+from tunefork.data.render import Draft
 from tunefork.inference import Decoding
 from tunefork.models import find_base, load_model
 from tunefork.workflow import run as run_module
@@ -229,6 +232,32 @@ def test_a_base_beside_the_spec_is_found_from_anywhere(
     monkeypatch.chdir("/")
     assert open_model(trained.result["model"]).is_tuned
     assert trained.result["model"] == trained.run.name
+
+
+def test_a_run_reads_and_renders_each_row_once(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "general_probe", small_probe)
+    spec = write_project(tmp_path, llama, golden=None, training={"epochs": 1})
+    read: list[str] = []
+    rendered: list[str] = []
+    lines, draft = text_lines, Renderer.draft
+
+    def counted(path: Path) -> Iterator[tuple[int, str]]:
+        read.append(path.name)
+        return lines(path)
+
+    def drafted(renderer: Renderer, example: Example) -> Draft:
+        rendered.append(str(example.where))
+        return draft(renderer, example)
+
+    monkeypatch.setattr("tunefork.data.read.text_lines", counted)
+    monkeypatch.setattr(Renderer, "draft", drafted)
+    for sitting in range(2):
+        run_project(load_project(spec), out=tmp_path / f"run{sitting}", sink=no_sink)
+        assert read.count("train.jsonl") == 1
+        of_training = [place for place in rendered if "train.jsonl" in place]
+        assert len(of_training) == len(set(of_training)) == 24
 
 
 def test_long_rows_are_left_out_and_named(llama: Path, tmp_path: Path) -> None:

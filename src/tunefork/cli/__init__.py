@@ -9,10 +9,24 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; the entry point of the `tunefork` script."""
+    """Run the command line; the entry point of the `tunefork` script.
+
+    What trains runs in a child process, so that somebody is left to tell when the system ends it.
+    """
+    from tunefork.cli.failures import report_failures
+    from tunefork.cli.supervise import follow_supervisor, needs_supervisor, supervise
+
+    arguments = sys.argv[1:]
+    if not follow_supervisor() and needs_supervisor(arguments):
+        with report_failures(arguments):
+            sys.exit(supervise(arguments))
+    run_here(arguments)
+
+
+def run_here(arguments: list[str]) -> None:
+    """Run one command in this very process, and exit where it fails."""
     from tunefork.cli.app import run_app
     from tunefork.cli.failures import report_failures
 
-    arguments = sys.argv[1:]
-    with report_failures(is_json="--json" in arguments):
+    with report_failures(arguments):
         run_app(arguments or ["--help"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tunefork.cli.options import Json, Out
+from tunefork.cli.options import Halvings, Json, Out, Resume
 
 
-def demo(out: Out = None, json: Json = False) -> None:
+def demo(
+    out: Out = None, resume: Resume = False, json: Json = False, halvings: Halvings = 0
+) -> None:
     """Turn the bundled base into an expert on Ollie the cat, and prove it, in minutes."""
     from tunefork.cli import show
     from tunefork.cli.run import leave_by_verdict, print_verdict
@@ -16,7 +18,9 @@ def demo(out: Out = None, json: Json = False) -> None:
 
     show.talk.print("CatGPT: the bundled base `tiny` learns about Ollie the cat.")
     with show.TalkSink() as sink:
-        result = run_project(example_project("catgpt"), out=out, sink=sink)
+        result = run_project(
+            example_project("catgpt"), out=out, resume=resume, halvings=halvings, sink=sink
+        )
     if json:
         show.print_json(result)
     else:

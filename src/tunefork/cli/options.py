@@ -16,6 +16,8 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", help="Folder of the run. [default: one under $TUNEFORK_HOME/runs]"),
 ]
+# Set by `cli.supervise` when it starts a command again; nothing for people.
+Halvings = Annotated[int, typer.Option("--halvings", min=0, hidden=True)]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on where an interrupted run of this spec stopped."),

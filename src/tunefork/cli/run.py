@@ -6,12 +6,18 @@ from typing import Any
 
 import typer
 
-from tunefork.cli.options import Json, Out, Resume, SpecPath
+from tunefork.cli.options import Halvings, Json, Out, Resume, SpecPath
 
 _COLOURS = {"ship": "green", "hold": "red", "undecided": "yellow"}
 
 
-def run(spec: SpecPath, out: Out = None, resume: Resume = False, json: Json = False) -> None:
+def run(
+    spec: SpecPath,
+    out: Out = None,
+    resume: Resume = False,
+    json: Json = False,
+    halvings: Halvings = 0,
+) -> None:
     """Train, compare with the base on the same questions, and say whether to ship."""
     from tunefork.cli import show
     from tunefork.workflow.spec import load_project
@@ -21,7 +27,7 @@ def run(spec: SpecPath, out: Out = None, resume: Resume = False, json: Json = Fa
     from tunefork.workflow.run import run_project
 
     with show.TalkSink() as sink:
-        result = run_project(project, out=out, resume=resume, sink=sink)
+        result = run_project(project, out=out, resume=resume, halvings=halvings, sink=sink)
     if json:
         show.print_json(result)
     else:

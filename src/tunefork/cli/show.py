@@ -24,6 +24,11 @@ from tunefork.core import events
 from tunefork.core.units import count_text, duration_text
 
 talk = Console(stderr=True, highlight=False)
+_ENDS = {
+    "finished": "all steps done",
+    "early_stop": "the held-out loss stopped falling",
+    "exploded": "the loss exploded",
+}
 
 
 def prepare_process() -> None:
@@ -81,6 +86,8 @@ class TalkSink:
             self._validation = f"  held-out {event.loss:.3f}{best}"
         elif isinstance(event, events.Warned):
             talk.print(f"[yellow]warning:[/] {escape(event.message)}", soft_wrap=True)
+        elif isinstance(event, events.Noted):
+            talk.print(event.message, soft_wrap=True, markup=False)
         elif isinstance(event, events.RunEnded):
             self._end(event)
         elif isinstance(event, events.Progress):
@@ -94,8 +101,6 @@ class TalkSink:
             f"Training {count_text(event.trainable_parameters)} of "
             f"{count_text(event.total_parameters)} parameters ({share:.1%}), {event.steps} steps"
         )
-        if event.step:
-            talk.print(f"Going on from step {event.step}")
 
     def _step(self, event: events.StepDone) -> None:
         details = (
@@ -105,11 +110,7 @@ class TalkSink:
         self._bar("training", event.step, event.steps, details)
 
     def _end(self, event: events.RunEnded) -> None:
-        why = (
-            "the held-out loss stopped falling"
-            if event.reason == "early_stop"
-            else "all steps done"
-        )
+        why = _ENDS[event.reason]
         best = ""
         if event.best_loss is not None:
             best = f"; best held-out loss {event.best_loss:.3f} at step {event.best_step}"

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from tunefork.cli.options import Json, Out, Resume, SpecPath
+from tunefork.cli.options import Halvings, Json, Out, Resume, SpecPath
 
 
-def train(spec: SpecPath, out: Out = None, resume: Resume = False, json: Json = False) -> None:
+def train(
+    spec: SpecPath,
+    out: Out = None,
+    resume: Resume = False,
+    json: Json = False,
+    halvings: Halvings = 0,
+) -> None:
     """Train a model as a spec says, and leave the result in a run folder."""
     from tunefork.cli import show
     from tunefork.workflow.spec import load_project
@@ -15,7 +21,7 @@ def train(spec: SpecPath, out: Out = None, resume: Resume = False, json: Json = 
     from tunefork.workflow.train import train_project
 
     with show.TalkSink() as sink:
-        trained = train_project(project, out=out, resume=resume, sink=sink)
+        trained = train_project(project, out=out, resume=resume, halvings=halvings, sink=sink)
     if json:
         show.print_json(trained.result)
         return

@@ -7,6 +7,8 @@
     │   ├── ModelError      a base or an adapter that cannot be used
     │   └── RunError        a run folder that cannot be used
     ├── UsageError      the command line itself is at fault    exit 2
+    ├── Stopped         the user stopped a run, which is saved exit 130
+    │   └── Terminated      the same, by SIGTERM               exit 143
     └── InternalError   our fault                              exit 3
 
 To add one: subclass the nearest class, set `code`, and raise it with what is wrong, the
@@ -121,6 +123,20 @@ class UsageError(TuneforkError, ValueError):
 
     code = "usage"
     exit_code = 2
+
+
+class Stopped(TuneforkError):
+    """A run was stopped by Ctrl-C between two steps, and saved."""
+
+    code = "stopped"
+    exit_code = 130  # 128 and the number of SIGINT, as shells report it
+
+
+class Terminated(Stopped):
+    """A run was stopped by SIGTERM between two steps, and saved."""
+
+    code = "terminated"
+    exit_code = 143
 
 
 class InternalError(TuneforkError, RuntimeError):

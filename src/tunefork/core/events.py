@@ -72,8 +72,15 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something the user wants to know, with nothing to act on."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class RunEnded:
-    """Training is over. `reason` is `finished` or `early_stop`."""
+    """Training is over. `reason` is `finished`, `early_stop` or `exploded`."""
 
     step: int
     reason: str
@@ -92,7 +99,15 @@ class Progress:
 
 
 Event = (
-    DataChecked | RunStarted | StepDone | Validated | CheckpointSaved | Warned | RunEnded | Progress
+    DataChecked
+    | RunStarted
+    | StepDone
+    | Validated
+    | CheckpointSaved
+    | Warned
+    | Noted
+    | RunEnded
+    | Progress
 )
 Sink = Callable[[Event], None]
 

@@ -1,12 +1,15 @@
 """Data in: read any file, recognise its format, split, render to tokens, look before training.
 
-`load_examples` → `split` → `Renderer.render` → `preflight` → `TokenRows`.
+`prepare_file` (reads, recognises, renders) → `preflight` → `split` → `TokenRows.select`.
 """
 
 from tunefork.data.example import Example, Message
+from tunefork.data.facts import Facts, facts_of
 from tunefork.data.preflight import Preflight, preflight, preview
+from tunefork.data.prepared import TokenFile, prepare_file
+from tunefork.data.prompts import Prompts, prompt_key
 from tunefork.data.read import Record, read_records, scan_records
-from tunefork.data.recognise import FORMATS, Format, load_examples, recognise
+from tunefork.data.recognise import FORMATS, Format, load_examples, recognise, scan_examples
 from tunefork.data.render import Rendered, Renderer
 from tunefork.data.split import split
 from tunefork.data.template import DEFAULT_TEMPLATE, ChatTemplate
@@ -18,20 +21,27 @@ __all__ = [
     "FORMATS",
     "ChatTemplate",
     "Example",
+    "Facts",
     "Format",
     "Message",
     "Preflight",
+    "Prompts",
     "Record",
     "Rendered",
     "Renderer",
+    "TokenFile",
     "TokenRows",
     "Tokenizer",
+    "facts_of",
     "load_examples",
     "load_tokenizer",
     "preflight",
+    "prepare_file",
     "preview",
+    "prompt_key",
     "read_records",
     "recognise",
+    "scan_examples",
     "scan_records",
     "split",
 ]

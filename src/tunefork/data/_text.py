@@ -1,10 +1,12 @@
-"""Read a text file line by line, as UTF-8 and nothing else; say exactly where it is not."""
+"""Read a text file line by line: UTF-8, or UTF-16 that says so. Say exactly where it is neither."""
 
 from __future__ import annotations
 
 import codecs
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tunefork.core.errors import DataError, Where
 
@@ -13,12 +15,10 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (1-based line, its text with line end); a leading byte order mark is dropped."""
-    offset_bytes = 0
     try:
         with path.open("rb") as file:
-            for line, raw in enumerate(file, start=1):
-                yield line, _decode(raw, line, offset_bytes, path)
-                offset_bytes += len(raw)
+            is_utf16 = file.peek(2).startswith(_UTF16)
+            yield from (_utf16_lines if is_utf16 else _utf8_lines)(file, path)
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -31,11 +31,37 @@ def unreadable(path: Path, error: OSError) -> DataError:
     )
 
 
+def _utf8_lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, str]]:
+    offset_bytes = 0
+    for line, raw in enumerate(file, start=1):
+        yield line, _decode(raw, line, offset_bytes, path)
+        offset_bytes += len(raw)
+
+
+def _utf16_lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, str]]:
+    line = 0
+    # Only `\n` ends a line, as in UTF-8 files; the byte order mark says which UTF-16 it is.
+    with io.TextIOWrapper(file, encoding="utf-16", newline="\n") as texts:
+        try:
+            for line, text in enumerate(texts, start=1):
+                if "\0" in text:
+                    raise DataError(
+                        "a zero character: this is no text",
+                        where=Where(str(path), line),
+                        hint="save it as UTF-8; if it is binary, export it as CSV",
+                    )
+                yield line, text
+        except UnicodeError as error:
+            raise DataError(
+                f"the file begins as UTF-16, but is not: {error}",
+                where=Where(str(path), line + 1),
+                hint=_to_utf8("UTF-16"),
+            ) from error
+
+
 def _decode(raw: bytes, line: int, offset_bytes: int, path: Path) -> str:
     where = Where(str(path), line)
     if line == 1:
-        if raw.startswith(_UTF16):
-            raise DataError("the file is UTF-16, not UTF-8", where=where, hint=_to_utf8("UTF-16"))
         raw = raw.removeprefix(codecs.BOM_UTF8)
     if b"\0" in raw:
         at = offset_bytes + raw.index(b"\0")

@@ -6,7 +6,6 @@ handed on by `scan_records`, so that a caller can report every bad row in one pa
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunefork.core.errors import DataError, Where, did_you_mean
+from tunefork.data._table import table_rows
 from tunefork.data._text import text_lines, unreadable
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -214,53 +214,9 @@ def _read_tsv(path: Path) -> Iterator[Record | DataError]:
     yield from _read_table(path, "\t")
 
 
-def _read_table(path: Path, delimiter: str) -> Iterator[Record | DataError]:
-    # Strict, because otherwise an open quote silently swallows the rest of the file.
-    rows = csv.reader((line for _, line in text_lines(path)), delimiter=delimiter, strict=True)
-    header: list[str] = []
-    while True:
-        where = Where(str(path), rows.line_num + 1)
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(
-                f"broken table row: {error}",
-                where=where,
-                hint='put a field with commas, quotes or line breaks in "…" and double its quotes',
-            ) from error
-        if not row:  # a blank line
-            continue
-        if not header:
-            header = _check_header(row, delimiter, where)
-        elif len(row) == len(header):
-            yield Record(dict(zip(header, row, strict=True)), where)
-        else:
-            yield DataError(
-                f"the row has {len(row)} fields, the header has {len(header)}",
-                where=where,
-                hint='put a field that holds the separator or a line break in "…"',
-            )
-
-
-def _check_header(row: list[str], delimiter: str, where: Where) -> list[str]:
-    names = [name.strip() for name in row]
-    other = next((mark for mark in ";,\t|" if mark != delimiter and mark in names[0]), None)
-    if len(names) == 1 and other is not None:
-        raise DataError(
-            f"the columns are separated by {other!r}, not by {delimiter!r}",
-            where=where,
-            hint="`.csv` files have commas and `.tsv` files have tabs; save the file again as one",
-        )
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"the header names column `{twice[0]}` twice",
-            where=where,
-            hint="the first line must name each column once",
-        )
-    return names
+def _read_table(path: Path, separator: str) -> Iterator[Record | DataError]:
+    for found in table_rows(path, separator):
+        yield found if isinstance(found, DataError) else Record(*found)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Record | DataError]]] = {

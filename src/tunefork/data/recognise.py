@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -43,8 +43,10 @@ def recognise(record_fields: Fields) -> Format | None:
     return None
 
 
-def load_examples(path: Path, mapping: Mapping[str, str] | None = None) -> list[Example]:
-    """Read a file into examples, in its order.
+def scan_examples(
+    path: Path, mapping: Mapping[str, str] | None = None
+) -> Iterator[Example | DataError]:
+    """Yield a file's rows as examples, and in the place of each bad row its error.
 
     The first row decides the format and every row must fit it; further columns are ignored.
     `mapping` names the columns of a format we do not know: `{"user": …, "assistant": …}` and,
@@ -52,29 +54,72 @@ def load_examples(path: Path, mapping: Mapping[str, str] | None = None) -> list[
 
     Raises:
         SpecError: where the mapping itself is wrong.
-        DataError: with all bad rows of the file: the first in the message, more in `details`.
+        DataError: where the file as a whole cannot be read.
     """
     mapped = None if mapping is None else _mapped(mapping)
     form: Format | None = None
-    examples: list[Example] = []
-    problems: list[DataError] = []
     for found in scan_records(path):
         if isinstance(found, DataError):
-            problems.append(found)
+            yield found
             continue
-        if form is None:
-            try:
-                form = _decide(mapped, found)
-            except DataError as error:  # then no row of the file can be understood
-                problems.append(error)
-                break
         try:
-            examples.append(_build(form, found))
+            if form is None:
+                form = _decide(mapped, found)
+            example = _build(form, found)
         except DataError as error:
-            problems.append(error)
-    if problems:
-        raise _together(problems)
+            yield error
+            if form is None:  # then no row of the file can be understood
+                return
+            continue
+        yield example
+
+
+def load_examples(path: Path, mapping: Mapping[str, str] | None = None) -> list[Example]:
+    """Read a file into examples, in its order; see `scan_examples`.
+
+    Raises:
+        SpecError: where the mapping itself is wrong.
+        DataError: with all bad rows of the file: the first in the message, more in `details`.
+    """
+    examples: list[Example] = []
+    faults = Faults()
+    for found in scan_examples(path, mapping):
+        if isinstance(found, DataError):
+            faults.add(found)
+        else:
+            examples.append(found)
+    faults.stop()
     return examples
+
+
+class Faults:
+    """All bad rows of a file, as one error; of many only the first are kept."""
+
+    def __init__(self) -> None:
+        self._first: list[DataError] = []
+        self.count = 0
+
+    def add(self, fault: DataError) -> None:
+        """Count a bad row."""
+        self.count += 1
+        if self.count <= _MAX_DETAILS + 1:
+            self._first.append(fault)
+
+    def stop(self) -> None:
+        """Go on only where there was none.
+
+        Raises:
+            DataError: with the first in the message, more in `details`.
+        """
+        if not self._first:
+            return
+        first, *rest = self._first
+        details = [f"{fault.where}: {fault.message}" for fault in rest]
+        if self.count > len(self._first):
+            details.append(f"... and {self.count - len(self._first)} more")
+        raise DataError(
+            first.message, where=first.where, hint=first.hint, details=(*first.details, *details)
+        )
 
 
 def _decide(mapped: Format | None, first: Record) -> Format:
@@ -216,14 +261,3 @@ def _column_list(fields: Fields) -> str:
     names = [f"`{name}`" for name in fields]
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
     return (", ".join(names[:12]) or "none") + more
-
-
-def _together(problems: list[DataError]) -> DataError:
-    """Return one error for all bad rows of a file."""
-    first, rest = problems[0], problems[1:]
-    details = [f"{problem.where}: {problem.message}" for problem in rest[:_MAX_DETAILS]]
-    if len(rest) > _MAX_DETAILS:
-        details.append(f"... and {len(rest) - _MAX_DETAILS} more")
-    return DataError(
-        first.message, where=first.where, hint=first.hint, details=(*first.details, *details)
-    )

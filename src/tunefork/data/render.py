@@ -9,13 +9,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from tunefork.core.errors import DataError, Where
+from tunefork.core.hashing import hash_json
 from tunefork.data._spans import Span, SpanFinder
 from tunefork.data.example import Example, Message
 from tunefork.data.template import DEFAULT_TEMPLATE, ChatTemplate
-from tunefork.data.tokenizer import Tokenizer
+from tunefork.data.tokenizer import Encoded, Tokenizer
 
 How = Literal["stop", "length"]
 
@@ -29,6 +31,25 @@ class Rendered:
 
     ids: list[int]
     weights: list[float]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A conversation as text, before it is cut into tokens."""
+
+    text: str
+    spans: tuple[Span, ...]  # the trained turns, in order
+
+    def rendered(self, encoded: Encoded) -> Rendered:
+        """Give each token the weight of the span in which it begins, else 0."""
+        ids = encoded.ids
+        weights = [0.0] * len(ids)
+        end = 0
+        for span in self.spans:
+            begin = max(end, encoded.first_from(span.begin))
+            end = max(begin, encoded.first_from(span.end))
+            weights[begin:end] = [span.weight] * (end - begin)
+        return Rendered(ids, weights)
 
 
 class Renderer:
@@ -57,6 +78,15 @@ class Renderer:
         Raises:
             DataError: where the template refuses the conversation.
         """
+        draft = self.draft(example)
+        return draft.rendered(self._encode(draft.text, example.where))
+
+    def draft(self, example: Example) -> Draft:
+        """Return a conversation's text, and where in it the trained turns lie.
+
+        Raises:
+            DataError: where the template refuses the conversation.
+        """
         turns = [message.as_template() for message in example.messages]
         tools, where = example.tools, example.where
         text = self.template.render(turns, tools=tools, where=where)
@@ -65,8 +95,22 @@ class Renderer:
             for index, message in enumerate(example.messages)
             if message.role == "assistant" and message.weight > 0
         ]
-        ids, offsets = self._encode(text, where)
-        return Rendered(ids, _weights(offsets, spans))
+        return Draft(text, tuple(spans))
+
+    def encode_drafts(
+        self, drafts: Sequence[Draft], places: Sequence[Where]
+    ) -> list[Rendered | DataError]:
+        """Return what `render` returns for each, or raises; other threads go on meanwhile."""
+        try:
+            encoded = self.tokenizer.encode_all([draft.text for draft in drafts])
+        except (TypeError, UnicodeError):  # one of them holds half a character
+            return [self._encode_one(*pair) for pair in zip(drafts, places, strict=True)]
+        return [draft.rendered(found) for draft, found in zip(drafts, encoded, strict=True)]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides how a conversation is rendered."""
+        return hash_json([self.tokenizer.fingerprint(), *self.template.identity()])
 
     def prompt(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()
@@ -77,7 +121,8 @@ class Renderer:
             DataError: where the template refuses the conversation.
         """
         turns = [message.as_template() for message in messages]
-        return self._encode(self.template.render(turns, tools=tools, add_generation_prompt=True))[0]
+        text = self.template.render(turns, tools=tools, add_generation_prompt=True)
+        return self._encode(text).ids
 
     def parse(self, ids: Sequence[int]) -> tuple[str, How]:
         """Return the answer in ids that a model wrote, and whether it ended or was cut off."""
@@ -86,27 +131,18 @@ class Renderer:
                 return self.tokenizer.decode(ids[:at]).strip(), "stop"
         return self.tokenizer.decode(ids).strip(), "length"
 
-    def _encode(
-        self, text: str, where: Where | None = None
-    ) -> tuple[list[int], list[tuple[int, int]]]:
+    def _encode_one(self, draft: Draft, where: Where) -> Rendered | DataError:
         try:
-            return self.tokenizer.encode_with_offsets(text)
+            return draft.rendered(self._encode(draft.text, where))
+        except DataError as error:
+            return error
+
+    def _encode(self, text: str, where: Where | None = None) -> Encoded:
+        try:
+            return self.tokenizer.encode_with_places(text)
         except (TypeError, UnicodeError) as error:  # half of a surrogate pair
             raise DataError(
                 "the text holds half a character, which no UTF-8 text can hold",
                 where=where,
                 hint="write the character whole, or remove the `\\ud…` escape",
             ) from error
-
-
-def _weights(offsets: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[float]:
-    """Return each token's weight: that of the span in which the token begins, else 0."""
-    weights = [0.0] * len(offsets)
-    at, n_tokens = 0, len(offsets)
-    for span in spans:
-        while at < n_tokens and offsets[at][0] < span.begin:
-            at += 1
-        while at < n_tokens and offsets[at][0] < span.end:
-            weights[at] = span.weight
-            at += 1
-    return weights

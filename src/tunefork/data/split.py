@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import numpy as np
+from numpy.typing import NDArray
 
 from tunefork.core.errors import SpecError
-from tunefork.core.hashing import hash_json
-from tunefork.data.example import Example
 
 
 def split(
-    examples: Sequence[Example],
+    keys: NDArray[np.uint64],
     share: float,
-    seed: int,
     *,
     minimum: int = 8,  # below this a validation loss is noise
     maximum: int = 512,  # beyond this it only costs time
-) -> tuple[list[Example], list[Example]]:
-    """Divide examples into (training, validation), both in the order they came in.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide rows into (training, validation), both as row numbers in ascending order.
 
-    Rows with the same prompt stay together. Which prompts are held out depends on their text
-    and the seed, not on the order of the rows. `minimum` and `maximum` bound the number of
-    rows held out; never more than half of them. With fewer than two prompts, or a share of
-    0, nothing is held out.
+    `keys` (n_rows,) are equal for rows with the same prompt; see `prompt_key`. Such rows stay
+    together. Which prompts are held out depends on their keys, not on the order of the rows.
+    `minimum` and `maximum` bound the number of rows held out; never more than half of them. With
+    fewer than two prompts, or a share of 0, nothing is held out.
 
     Raises:
         SpecError: where the share is not in [0, 1).
@@ -32,28 +29,23 @@ def split(
         raise SpecError(
             f"cannot hold out a share of {share}", hint="choose a share from 0 to below 1"
         )
-    keys = [_prompt_key(example, seed) for example in examples]
-    sizes = Counter(keys)
-    if share == 0 or len(sizes) < 2:
-        return list(examples), []
-    wanted = min(max(round(share * len(keys)), minimum), maximum, len(keys) // 2)
-    held_out = _choose(sizes, max(wanted, 1))
-    training = [row for row, key in zip(examples, keys, strict=True) if key not in held_out]
-    validation = [row for row, key in zip(examples, keys, strict=True) if key in held_out]
-    return training, validation
+    groups, group_of, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+    is_held_out = np.zeros(len(keys), dtype=bool)
+    if share > 0 and len(groups) > 1:
+        wanted = min(max(round(share * len(keys)), minimum), maximum, len(keys) // 2)
+        is_held_out = _choose(sizes, max(wanted, 1))[group_of]
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
-def _prompt_key(example: Example, seed: int) -> str:
-    # The text as a reader sees it: spacing and case do not make a new question.
-    turns = [[turn.role, " ".join(turn.content.split()).lower()] for turn in example.prompt]
-    return hash_json([seed, turns])
-
-
-def _choose(sizes: Counter[str], wanted: int) -> set[str]:
-    """Take whole groups in the order of their hash while they fit; at least the smallest one."""
-    chosen: set[str] = set()
-    for key in sorted(sizes):
-        if sizes[key] <= wanted:
-            chosen.add(key)
-            wanted -= sizes[key]
-    return chosen or {min(sizes, key=lambda key: (sizes[key], key))}
+def _choose(sizes: NDArray[np.int64], wanted: int) -> NDArray[np.bool_]:
+    """Take whole groups in the order of their key while they fit; at least the smallest one."""
+    chosen = np.zeros(len(sizes), dtype=bool)
+    for group, size in enumerate(sizes.tolist()):
+        if wanted == 0:
+            break
+        if size <= wanted:
+            chosen[group] = True
+            wanted -= size
+    if not chosen.any():
+        chosen[int(np.argmin(sizes))] = True
+    return chosen

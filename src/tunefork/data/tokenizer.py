@@ -5,6 +5,7 @@ Gives the same ids as `transformers.AutoTokenizer` with `add_special_tokens=Fals
 
 from __future__ import annotations
 
+import bisect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,34 @@ from typing import Any
 import tokenizers
 
 from tunefork.core.errors import ModelError
+from tunefork.core.hashing import hash_json
 
 # Writers put 1e30 where they mean "no limit".
 _NO_LIMIT = 10**9
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
+
+
+class Encoded:
+    """The tokens of one text, and where in the text each begins."""
+
+    def __init__(self, encoding: tokenizers.Encoding) -> None:
+        self._encoding = encoding
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids, (n_tokens,)."""
+        return self._encoding.ids
+
+    def first_from(self, character: int) -> int:
+        """Return the first token that begins at a character or behind it."""
+        # Halving asks for a few places only; a list of all would cost as much as the tokens.
+        places = range(len(self._encoding))
+        return bisect.bisect_left(places, character, key=self._begin)
+
+    def _begin(self, token: int) -> int:
+        place = self._encoding.token_to_chars(token)
+        assert place is not None, f"there is no token {token}"
+        return place[0]
 
 
 @dataclass(frozen=True)
@@ -52,6 +77,19 @@ class Tokenizer:
         """The padding token, where there is one."""
         return self.special_tokens.get("pad_token")
 
+    def fingerprint(self) -> str:
+        """Return a hash of everything that decides which ids a text gets, or what they mean."""
+        return hash_json(
+            [
+                tokenizers.__version__,
+                self.backend.to_str(),
+                dict(self.special_tokens),
+                sorted(self.eos_ids),
+                self.adds_bos,
+                dict(self.added_ids),
+            ]
+        )
+
     @property
     def vocab_size(self) -> int:
         """The number of tokens, added ones included."""
@@ -61,10 +99,14 @@ class Tokenizer:
         """Return the ids of a text: nothing is added, special tokens in it are recognised."""
         return self.backend.encode(text, add_special_tokens=False).ids
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Return ids and, for each, the characters [begin, end) of the text that it covers."""
-        found = self.backend.encode(text, add_special_tokens=False)
-        return found.ids, found.offsets
+    def encode_with_places(self, text: str) -> Encoded:
+        """Return a text's tokens together with where each begins."""
+        return Encoded(self.backend.encode(text, add_special_tokens=False))
+
+    def encode_all(self, texts: Sequence[str]) -> list[Encoded]:
+        """Return `encode_with_places` of each text; other threads go on meanwhile."""
+        found = self.backend.encode_batch(list(texts), add_special_tokens=False)
+        return [Encoded(encoding) for encoding in found]
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Return the text of some ids."""

@@ -6,14 +6,13 @@ One JSON object per line: `{"question": "…" | "messages": […], "reference": 
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunefork.core.errors import DataError, Where, did_you_mean
+from tunefork.data.prompts import Prompts
 from tunefork.data.read import Record
 from tunefork.evaluation.lines import read_items
 from tunefork.graders import Grader, parse_grader
@@ -60,15 +59,9 @@ def load_golden(path: Path) -> list[GoldenQuestion]:
     return read_items(path, _question)
 
 
-def leaked(
-    golden: Iterable[GoldenQuestion], training_prompts: Iterable[str]
-) -> list[GoldenQuestion]:
-    """Return the golden questions whose text is also a training prompt.
-
-    Case, punctuation and white space do not count.
-    """
-    trained = {_plain(prompt) for prompt in training_prompts}
-    return [question for question in golden if _plain(question.text) in trained]
+def leaked(golden: Iterable[GoldenQuestion], asked: Prompts) -> list[GoldenQuestion]:
+    """Return the golden questions whose text is also a training prompt."""
+    return [question for question in golden if question.text in asked]
 
 
 def _question(record: Record) -> GoldenQuestion:
@@ -145,8 +138,3 @@ def _text_field(fields: dict[str, Any], name: str, where: Where) -> str | None:
     if value is None or (isinstance(value, str) and value.strip()):
         return value
     raise DataError(f"`{name}` must be text", where=where, hint=f'write `{name}` as "…"')
-
-
-def _plain(text: str) -> str:
-    folded = unicodedata.normalize("NFC", text).casefold()
-    return " ".join(re.sub(r"[^\w\s]|_", "", folded).split()) or folded.strip()

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from tunefork.data.tokens import TokenRows
-from tunefork.models import collate, pack_by_tokens, run_on
+from tunefork.models import collate, losses_on, pack
 
 _MICRO_TOKENS = 4096
 
@@ -40,12 +39,10 @@ def score_rows(
         on_rows: Told how many rows are done.
     """
     scores: list[RowScore] = [RowScore(0.0, 0.0)] * len(rows)
-    order = sorted(range(len(rows)), key=lambda index: -int(rows.lengths[index]))
     done = 0
-    for chosen in pack_by_tokens(rows.lengths, order, _MICRO_TOKENS):
+    for chosen in pack(rows, range(len(rows)), _MICRO_TOKENS):
         batch = collate(rows, chosen, model.device)
-        logits = run_on(model, batch.ids, batch.layout, batch.keep)
-        losses = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
+        losses = losses_on(model, batch)
         zeros = torch.zeros(len(chosen), device=model.device)
         sums = zeros.index_add(0, batch.documents, losses * batch.weights).tolist()
         weights = zeros.index_add(0, batch.documents, batch.weights).tolist()

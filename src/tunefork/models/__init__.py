@@ -5,9 +5,10 @@ Importing this package imports torch; nothing on a lower floor may.
 
 from tunefork.models.attention import ATTENTION_NAME
 from tunefork.models.base import Base, find_base
-from tunefork.models.batch import Batch, collate, pack_by_tokens
-from tunefork.models.layout import Layout, PackedLayout
-from tunefork.models.load import compute_dtype, hash_parameters, load_model, run_on
+from tunefork.models.batch import Batch, collate, pack
+from tunefork.models.layout import Layout, PackedLayout, Segment
+from tunefork.models.load import adapt_model, compute_dtype, hash_parameters, load_model
+from tunefork.models.run import loss_on, losses_on, run_on
 from tunefork.models.save import saving_tensors
 
 __all__ = [
@@ -16,12 +17,16 @@ __all__ = [
     "Batch",
     "Layout",
     "PackedLayout",
+    "Segment",
+    "adapt_model",
     "collate",
     "compute_dtype",
     "find_base",
     "hash_parameters",
     "load_model",
-    "pack_by_tokens",
+    "loss_on",
+    "losses_on",
+    "pack",
     "run_on",
     "saving_tensors",
 ]

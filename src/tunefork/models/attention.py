@@ -1,8 +1,8 @@
-"""The attention function that tunefork registers with transformers, and the kernels behind it.
+"""The attention function that tunefork registers with transformers, and its slow reference.
 
 transformers hands every keyword argument of a model's forward to its attention function, so a
 call `model(ids, position_ids=..., layout=layout)` reaches `_attention` below in each layer, and
-the layout says which rows may look at which. No foreign code is changed.
+the layout says which tokens may look at which. No foreign code is changed.
 """
 
 from __future__ import annotations
@@ -31,42 +31,6 @@ class AttentionSettings:
     dropout: float = 0.0
 
 
-def causal_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: AttentionSettings
-) -> torch.Tensor:
-    """Attend causally within each row of a batch; rows are padded at their end, if at all.
-
-    A padded key lies after every real query of its row, so the causal mask hides it and no
-    further mask is needed.
-
-    Args:
-        query: (rows, heads, time, head size).
-        key: (rows, key heads, time, head size), where heads is a multiple of key heads.
-        value: As key; its head size may differ.
-        settings: What the layer asks for.
-
-    Returns:
-        (rows, heads, time, value head size).
-    """
-    time = query.shape[2]
-    window = settings.window if settings.window is not None and settings.window < time else None
-    if window is None and settings.softcap is None and not _prefers_products(query):
-        return functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            is_causal=True,
-            scale=settings.scaling,
-            dropout_p=settings.dropout,
-            enable_gqa=query.shape[1] != key.shape[1],
-        )
-    ones = torch.ones(time, time, dtype=torch.bool, device=query.device)
-    allowed = ones.tril()
-    if window is not None:
-        allowed &= ones.triu(1 - window)
-    return masked_attention(query, key, value, allowed, settings)
-
-
 def masked_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -74,11 +38,20 @@ def masked_attention(
     allowed: torch.Tensor,
     settings: AttentionSettings,
 ) -> torch.Tensor:
-    """Attend by two batched products where `allowed` (..., queries, keys) is true.
+    """Attend by two batched products where `allowed` is true.
 
     Softmax(softcap(Q K^T * scaling) + mask) V (Vaswani et al. 2017; the cap as in Gemma 2).
     Query heads that share a key head are folded into the time axis, so keys are not copied.
-    Shapes are those of `causal_attention`; `allowed` is (queries, keys) or (rows, queries, keys).
+
+    Args:
+        query: (rows, heads, time, head size).
+        key: (rows, key heads, keys, head size), where heads is a multiple of key heads.
+        value: As key; its head size may differ.
+        allowed: (time, keys) or (rows, time, keys).
+        settings: What the layer asks for.
+
+    Returns:
+        (rows, heads, time, value head size).
     """
     rows, heads, time, size = query.shape
     key_heads, keys = key.shape[1], key.shape[2]
@@ -98,12 +71,6 @@ def masked_attention(
         value.reshape(rows * key_heads, keys, -1),
     )
     return mixed.view(rows, heads, time, -1)
-
-
-def _prefers_products(query: torch.Tensor) -> bool:
-    # Measured on a CPU with bf16 instructions at 64 to 256 tokens: two batched products take
-    # 0.2 to 0.4 of the fused kernel's time forward and backward; in float32 the fused one wins.
-    return query.device.type == "cpu" and query.dtype == torch.bfloat16
 
 
 def _attention(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,58 +11,101 @@ import torch
 from numpy.typing import NDArray
 
 from tunefork.data.tokens import TokenRows
-from tunefork.models.layout import PackedLayout
+from tunefork.models.layout import PackedLayout, Segment
+from tunefork.models.prefix import clusters, share_beginnings, whole
 
 
 @dataclass(frozen=True)
 class Batch:
     """One packed row. Only `keep` places reach the output head."""
 
-    ids: torch.Tensor  # (tokens,)
+    ids: torch.Tensor  # (tokens,): each shared beginning once
     layout: PackedLayout
     keep: torch.Tensor  # (predictions,): places whose next token carries weight
     targets: torch.Tensor  # (predictions,): that next token
     weights: torch.Tensor  # (predictions,) float32
     documents: torch.Tensor  # (predictions,): which of the packed rows each belongs to
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens in the packed row, trained or not."""
-        return len(self.ids)
+    n_tokens: int  # of the packed rows, each counted in full
 
 
-def collate(rows: TokenRows, chosen: Sequence[int], device: torch.device | str = "cpu") -> Batch:
-    """Pack the chosen rows, in that order, into one row.
+def collate(
+    rows: TokenRows,
+    chosen: Sequence[int],
+    device: torch.device | str = "cpu",
+    *,
+    shares: bool = True,
+) -> Batch:
+    """Pack the chosen rows into one; tokens with which several of them begin stand there once.
 
     A row's first token is never predicted: nothing of its own document precedes it.
+
+    Args:
+        rows: Where they are.
+        chosen: Their numbers.
+        device: Where the batch is to be.
+        shares: Whether equal beginnings are computed once. The slow reference says no.
     """
     parts = [rows.row(index) for index in chosen]
-    ids = np.concatenate([part[0] for part in parts]).astype(np.int64)
-    weights = np.concatenate([part[1] for part in parts])
-    lengths = [len(part[0]) for part in parts]
-    starts = np.cumsum(lengths) - lengths
-    weights[starts] = 0.0  # `concatenate` made a copy
-    predicted = np.flatnonzero(weights)
-    documents = np.repeat(np.arange(len(parts)), lengths)[predicted]
+    ids = [part[0] for part in parts]
+    stretches = share_beginnings(ids) if shares else whole(ids)
+    starts = np.cumsum([0, *(stretch.end - stretch.begin for stretch in stretches)])
+    own_places = [np.arange(low, high) for low, high in itertools.pairwise(starts)]
+    places: list[NDArray[np.int64]] = []  # of each stretch and all before it
+    by_row = [np.empty(0, np.int64)] * len(parts)
+    for stretch, own in zip(stretches, own_places, strict=True):
+        path = own if stretch.parent < 0 else np.concatenate([places[stretch.parent], own])
+        places.append(path)
+        if len(stretch.rows) == 1:
+            by_row[stretch.rows[0]] = path
+    predicted = [1 + np.flatnonzero(weights[1:]) for _, weights in parts]
+    keep = [path[at - 1] for path, at in zip(by_row, predicted, strict=True)]
+    targets = [row[at] for row, at in zip(ids, predicted, strict=True)]
+    weights = [part[1][at] for part, at in zip(parts, predicted, strict=True)]
+    packed = [ids[part.rows[0]][part.begin : part.end] for part in stretches]
     return Batch(
-        ids=torch.from_numpy(ids).to(device),
-        layout=PackedLayout(lengths, device),
-        keep=torch.from_numpy(predicted - 1).to(device),
-        targets=torch.from_numpy(ids[predicted]).to(device),
-        weights=torch.from_numpy(weights[predicted]).float().to(device),
-        documents=torch.from_numpy(documents).to(device),
+        ids=_tensor(packed, np.int64, device),
+        layout=PackedLayout(
+            [Segment(part.end - part.begin, part.parent) for part in stretches], device
+        ),
+        keep=_tensor(keep, np.int64, device),
+        targets=_tensor(targets, np.int64, device),
+        weights=_tensor(weights, np.float32, device),
+        documents=_tensor(
+            [np.full(len(at), number) for number, at in enumerate(predicted)], np.int64, device
+        ),
+        n_tokens=sum(len(row) for row in ids),
     )
 
 
-def pack_by_tokens(lengths: NDArray[np.int64], order: Sequence[int], limit: int) -> list[list[int]]:
-    """Cut an order of rows into batches of at most `limit` tokens (one row at least)."""
+def pack(rows: TokenRows, chosen: Sequence[int], limit: int) -> list[list[int]]:
+    """Cut rows into batches of at most `limit` computed tokens (one row at least).
+
+    Rows that begin alike come together, since what they share is computed once; otherwise rows of
+    similar length do, the longest first.
+    """
+    lengths = rows.lengths
+    groups = clusters([rows.row(index)[0] for index in chosen])
+    ordered = [
+        (sorted((chosen[number] for number in group), key=lambda index: -lengths[index]), shared)
+        for group, shared in groups
+    ]
+    ordered.sort(key=lambda group: -lengths[group[0][0]])
     batches: list[list[int]] = []
-    filled = limit + 1
-    for index in order:
-        length = int(lengths[index])
-        if filled + length > limit:
-            batches.append([])
-            filled = 0
-        batches[-1].append(index)
-        filled += length
+    filled = limit
+    for group, shared in ordered:
+        is_there = False  # whether the batch has the shared beginning already
+        for index in group:
+            needed = int(lengths[index]) - (shared if is_there else 0)
+            if filled + needed > limit or not batches:
+                batches.append([])
+                filled, needed = 0, int(lengths[index])
+            batches[-1].append(index)
+            filled += needed
+            is_there = True
     return batches
+
+
+def _tensor(
+    parts: Sequence[NDArray[np.generic]], kind: type[np.generic], device: torch.device | str
+) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(parts).astype(kind)).to(device)

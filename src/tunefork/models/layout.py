@@ -1,7 +1,9 @@
-"""How the tokens of one packed row relate: which document each belongs to, and what it may see.
+"""How the tokens of one packed row relate: which segment each belongs to, and what it may see.
 
-A packed row holds many documents one after another, with no padding between them. The model
-computes everything but attention on the row as it is; attention asks the layout.
+A packed row holds many segments one after another, with no padding between them. A segment sees
+itself and the segments that it continues: documents that begin alike continue one shared prefix,
+which is then computed once. The model computes everything but attention on the row as it is;
+attention asks the layout.
 """
 
 from __future__ import annotations
@@ -12,10 +14,8 @@ from typing import Protocol
 
 import torch
 
-from tunefork.models.attention import AttentionSettings, causal_attention
-
-# Documents share one padded batch while the shortest is at least this share of the longest.
-_SHORTEST_SHARE = 0.7
+from tunefork.models.attention import AttentionSettings
+from tunefork.models.grouped import Groups, attend
 
 
 class Layout(Protocol):
@@ -48,28 +48,33 @@ class Layout(Protocol):
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Documents of similar length, which share one padded batch."""
+class Segment:
+    """A stretch of the row. `parent` is the number of the segment that it continues, or -1."""
 
-    gather: torch.Tensor  # (documents, longest): the row's token at each place
-    tokens: torch.Tensor  # (tokens of the group,): where they stand in the row
-    places: torch.Tensor  # (tokens of the group,): where they stand in the flat padded batch
-    is_dense: bool  # no padding, and the group is one stretch of the row
+    length: int
+    parent: int = -1
 
 
 class PackedLayout:
-    """Documents of the given lengths, one after another; each sees only itself."""
+    """Segments of a row, one after another; each sees itself and what it continues."""
 
-    def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self.lengths = tuple(lengths)
-        sizes = torch.tensor(self.lengths)
+    def __init__(
+        self, segments: Sequence[Segment] | Sequence[int], device: torch.device | str = "cpu"
+    ) -> None:
+        """Lay out segments, or documents of the given lengths that continue nothing."""
+        self.segments = tuple(
+            part if isinstance(part, Segment) else Segment(int(part)) for part in segments
+        )
+        places = _places(self.segments)
+        before = torch.tensor(
+            [len(path) - part.length for path, part in zip(places, self.segments, strict=True)]
+        )
+        sizes = torch.tensor([part.length for part in self.segments])
         starts = torch.cumsum(sizes, 0) - sizes
-        total = int(sizes.sum())
-        within = torch.arange(total) - torch.repeat_interleave(starts, sizes)
-        self._positions = within.unsqueeze(0).to(device)
-        self._groups = [
-            _make_group(sizes[members], starts[members], device) for members in _similar(sizes)
-        ]
+        positions = torch.arange(int(sizes.sum())) + torch.repeat_interleave(before - starts, sizes)
+        self._positions = positions.unsqueeze(0).to(device)
+        own = [path[int(first) :] for path, first in zip(places, before, strict=True)]
+        self.groups = Groups(own, places, device)
 
     @property
     def positions(self) -> torch.Tensor:
@@ -84,59 +89,18 @@ class PackedLayout:
         settings: AttentionSettings,
     ) -> torch.Tensor:
         """Mix values for each token of the row (see `Layout.attend`)."""
-        if len(self._groups) == 1:
-            return _attend_group(self._groups[0], query, key, value, settings)
-        mixed = [_attend_group(group, query, key, value, settings) for group in self._groups]
-        order = torch.cat([group.tokens for group in self._groups])
-        return torch.empty_like(torch.cat(mixed)).index_copy(0, order, torch.cat(mixed))
+        query, key, value = (states.transpose(0, 1) for states in (query, key, value))
+        return attend(query, key, value, groups=self.groups, settings=settings)
 
 
-def _similar(sizes: torch.Tensor) -> list[torch.Tensor]:
-    """Split document numbers into groups of similar size, longest first."""
-    order = torch.argsort(sizes, descending=True, stable=True)
-    groups: list[list[int]] = []
-    longest = 0
-    for document in order.tolist():
-        size = int(sizes[document])
-        if not groups or size < _SHORTEST_SHARE * longest:
-            groups.append([])
-            longest = size
-        groups[-1].append(document)
-    return [torch.tensor(sorted(group)) for group in groups]
-
-
-def _make_group(sizes: torch.Tensor, starts: torch.Tensor, device: torch.device | str) -> _Group:
-    longest = int(sizes.max())
-    offsets = torch.arange(longest)
-    real = offsets < sizes.unsqueeze(1)  # (documents, longest)
-    gather = torch.where(real, starts.unsqueeze(1) + offsets, starts.unsqueeze(1))
-    tokens = gather[real]
-    is_dense = bool(real.all()) and bool((tokens == torch.arange(len(tokens)) + tokens[0]).all())
-    return _Group(
-        gather=gather.to(device),
-        tokens=tokens.to(device),
-        places=real.flatten().nonzero().flatten().to(device),
-        is_dense=is_dense,
-    )
-
-
-def _attend_group(
-    group: _Group,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    settings: AttentionSettings,
-) -> torch.Tensor:
-    """Return (tokens of the group, heads, value head size)."""
-
-    def padded(states: torch.Tensor) -> torch.Tensor:
-        # (heads, tokens, size) -> (documents, heads, longest, size)
-        by_token = states.transpose(0, 1)
-        batch = by_token.index_select(0, group.gather.flatten())
-        return batch.view(*group.gather.shape, *batch.shape[1:]).transpose(1, 2)
-
-    mixed = causal_attention(padded(query), padded(key), padded(value), settings)
-    flat = mixed.transpose(1, 2).flatten(0, 1)  # (documents * longest, heads, size)
-    if group.is_dense:
-        return flat
-    return flat.index_select(0, group.places)
+def _places(segments: Sequence[Segment]) -> list[torch.Tensor]:
+    """Return for each segment the places in the row of all that its last token sees."""
+    found: list[torch.Tensor] = []
+    start = 0
+    for number, segment in enumerate(segments):
+        if not -1 <= segment.parent < number:
+            raise ValueError(f"segment {number} continues {segment.parent}, which is not before it")
+        own = torch.arange(start, start + segment.length)
+        found.append(own if segment.parent < 0 else torch.cat([found[segment.parent], own]))
+        start += segment.length
+    return found

@@ -14,7 +14,9 @@ from safetensors import SafetensorError
 from tunefork.core.errors import ModelError
 from tunefork.models.attention import ATTENTION_NAME, AttentionSettings
 from tunefork.models.base import Base
-from tunefork.models.layout import Layout, PackedLayout
+from tunefork.models.fused import fuse
+from tunefork.models.layout import PackedLayout
+from tunefork.models.run import has_plain_head, run_on
 
 # What transformers raises at a config or weights that it cannot use; it has no class for that.
 _REFUSALS = (
@@ -85,7 +87,18 @@ def load_model(
     if missing:  # transformers would go on with random numbers in their place
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise _unusable(base, f"the weights lack `{missing[0]}`{more}")
-    model = model.requires_grad_(False).eval().to(device)
+    return adapt_model(model.to(device), base)
+
+
+def adapt_model(model: Any, base: Base) -> Any:
+    """Make a transformers model run over packed rows: our attention, fused parts, all frozen.
+
+    Raises:
+        ModelError: Some layer of it does not.
+    """
+    model.set_attn_implementation(ATTENTION_NAME)
+    model.requires_grad_(False).eval()
+    fuse(model)
     _check_packing(base, model)
     return model
 
@@ -115,8 +128,9 @@ def _check_packing(base: Base, model: Any) -> None:
     Such a layer would silently let documents of a packed row see each other.
     """
     layout = _Counting(model.device)
+    ids = torch.zeros(2, dtype=torch.long, device=model.device)
     try:
-        run_on(model, torch.zeros(2, dtype=torch.long, device=model.device), layout)
+        logits = run_on(model, ids, layout)
     except _REFUSALS as error:
         reason = str(error).strip() or type(error).__name__
         raise _unpackable(base, f"it does not run over packed rows ({reason})") from error
@@ -126,6 +140,7 @@ def _check_packing(base: Base, model: Any) -> None:
             f"{n_layers - len(layout.layers)} of its {n_layers} layers mix tokens in another way"
         )
         raise _unpackable(base, reason)
+    model.has_plain_head = has_plain_head(model, ids, layout, logits)
 
 
 def _unpackable(base: Base, reason: str) -> ModelError:
@@ -142,31 +157,6 @@ def _unusable(base: Base, reason: str) -> ModelError:
         where=base.folder,
         hint="it must be a complete Hugging Face decoder with undamaged safetensors",
     )
-
-
-def run_on(
-    model: Any, ids: torch.Tensor, layout: Layout, keep: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Run a model over one packed row and return logits.
-
-    Args:
-        model: What `load_model` returned.
-        ids: (tokens,).
-        layout: Which token sees which.
-        keep: Places in the row to compute logits at; all where None.
-
-    Returns:
-        (places, vocabulary), in the model's number format.
-    """
-    output = model(
-        input_ids=ids.unsqueeze(0),
-        position_ids=layout.positions,
-        use_cache=False,
-        logits_to_keep=0 if keep is None else keep,
-        layout=layout,
-    )
-    logits: torch.Tensor = output.logits[0]
-    return logits
 
 
 def hash_parameters(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:

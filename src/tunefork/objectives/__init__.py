@@ -1,6 +1,6 @@
 """What is learned: each objective returns a loss sum, its weight, and metrics."""
 
 from tunefork.objectives.protocol import Loss, Objective
-from tunefork.objectives.sft import Sft, cross_entropy
+from tunefork.objectives.sft import Sft
 
-__all__ = ["Loss", "Objective", "Sft", "cross_entropy"]
+__all__ = ["Loss", "Objective", "Sft"]

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from tunefork.core.errors import ModelError
 from tunefork.core.files import write_json
 from tunefork.models import Base, saving_tensors
+from tunefork.strategies.low_rank import low_rank_linear
 
 _PREFIX = "base_model.model."
 _CONFIG_FILE = "adapter_config.json"
@@ -70,12 +71,16 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., in) to (..., out)."""
-        y: torch.Tensor = self.base_layer(x)
         if not self.is_enabled:
+            y: torch.Tensor = self.base_layer(x)
             return y
+        weight = self.base_layer.weight
+        if isinstance(self.base_layer, Conv1D):
+            weight = weight.T
         dropped = functional.dropout(x, self.dropout, self.training)
-        low = functional.linear(dropped, self.lora_A.to(x.dtype))
-        return y + functional.linear(low, self.lora_B.to(x.dtype)) * self.scale
+        return low_rank_linear(
+            x, dropped, weight, self.base_layer.bias, self.lora_A, self.lora_B, self.scale
+        )
 
 
 class Lora:

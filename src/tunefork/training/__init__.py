@@ -3,6 +3,7 @@
 from tunefork.training.checkpoint import CheckpointStore, TrainState
 from tunefork.training.loop import TrainResult, train, validation_loss
 from tunefork.training.packing import Plan, TrainingData
+from tunefork.training.room import memory_errors
 from tunefork.training.settings import TrainSettings
 from tunefork.training.step import TrainStep
 
@@ -14,6 +15,7 @@ __all__ = [
     "TrainState",
     "TrainStep",
     "TrainingData",
+    "memory_errors",
     "train",
     "validation_loss",
 ]

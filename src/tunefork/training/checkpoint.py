@@ -1,6 +1,8 @@
 """Checkpoints: whole or not there, checked by hash when read, and no pickle in them.
 
-checkpoints/step-000120/state.json           step, best so far, hash of the file beside it
+A damaged one is passed over for the one before, with a warning.
+
+checkpoints/step-000120/state.json           step, best so far; hashes of it and of its tensors
 checkpoints/step-000120/tensors.safetensors  weights being trained and their moments
 best/                                        the same two files, for the best weights
 """
@@ -17,13 +19,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tunefork.core.errors import RunError
-from tunefork.core.files import new_folder, write_json
-from tunefork.core.hashing import hash_file
+from tunefork.core.files import new_folder, write_json, writing
+from tunefork.core.hashing import hash_file, hash_json
 from tunefork.models import saving_tensors
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, SafetensorError)  # what reading may raise
+_DAMAGE = (  # what reading may raise
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    SafetensorError,
+)
 _KEPT = 2  # the newest, and the one before in case the newest is damaged
 
 
@@ -39,12 +49,20 @@ class TrainState:
     base_loss: float | None = None  # held-out loss before the first step
     stale: int = 0  # validations since the best
     last_train_loss: float | None = None
+    micro_tokens: int | None = None  # computed at once; less than set where memory ran out
+    skipped: int = 0  # steps whose loss or gradient was no number
+    skipped_in_a_row: int = 0
+    # What `guards` knows an exploding loss by.
+    recent_losses: tuple[float, ...] = ()
+    lowest_mean: float | None = None
+    high_in_a_row: int = 0
 
 
 class CheckpointStore:
     """The checkpoints of one run folder."""
 
     def __init__(self, folder: Path) -> None:
+        self.run_folder = folder
         self.folder = folder / "checkpoints"
         self.best_folder = folder / "best"
 
@@ -53,8 +71,13 @@ class CheckpointStore:
         path = self.folder / f"step-{state.step:06d}"
         _write(path, state, tensors)
         for old in self._newest_first()[_KEPT:]:
-            shutil.rmtree(old)
+            with writing(old):
+                shutil.rmtree(old)
         return path
+
+    def is_empty(self) -> bool:
+        """Say whether there is no checkpoint, damaged or not, to go on from."""
+        return not self._newest_first()
 
     def save_best(self, state: TrainState, tensors: dict[str, torch.Tensor]) -> None:
         """Keep these weights as the run's best so far."""
@@ -112,14 +135,15 @@ def _write(path: Path, state: TrainState, tensors: dict[str, torch.Tensor]) -> N
     with new_folder(path) as folder:
         with saving_tensors():
             save_file({k: t.cpu().contiguous() for k, t in tensors.items()}, folder / _TENSORS)
-        write_json(
-            folder / _STATE,
-            {"state": asdict(state), "hash": hash_file(folder / _TENSORS)},
-        )
+        record = {"state": asdict(state), "tensors": hash_file(folder / _TENSORS)}
+        write_json(folder / _STATE, {**record, "hash": hash_json(record)})
 
 
 def _read(path: Path) -> tuple[TrainState, dict[str, torch.Tensor]]:
     record = json.loads((path / _STATE).read_text(encoding="utf-8"))
-    if hash_file(path / _TENSORS) != record["hash"]:
+    given = record.pop("hash")
+    if hash_json(record) != given or hash_file(path / _TENSORS) != record["tensors"]:
         raise ValueError(f"damaged checkpoint: {path}")
-    return TrainState(**record["state"]), load_file(path / _TENSORS)
+    state = record["state"]
+    state["recent_losses"] = tuple(state["recent_losses"])  # JSON knows lists only
+    return TrainState(**state), load_file(path / _TENSORS)

@@ -16,6 +16,7 @@ from torch import nn
 from tunefork.core.errors import RunError
 from tunefork.core.events import (
     CheckpointSaved,
+    Noted,
     RunEnded,
     RunStarted,
     Sink,
@@ -24,10 +25,22 @@ from tunefork.core.events import (
     Warned,
 )
 from tunefork.data.tokens import TokenRows
-from tunefork.models import collate, pack_by_tokens
+from tunefork.models import Batch, collate, pack
 from tunefork.training.checkpoint import CheckpointStore, TrainState
+from tunefork.training.guards import (
+    check_held_out,
+    explain_explosion,
+    has_exploded,
+    name_held_out,
+    name_training,
+    note_loss,
+    skip_step,
+)
+from tunefork.training.interrupt import stop_signals
 from tunefork.training.optimizer import MasterAdamW
 from tunefork.training.packing import Plan, TrainingData
+from tunefork.training.prefetch import Ahead
+from tunefork.training.room import NoRoom, room_for, smaller
 from tunefork.training.settings import TrainSettings
 from tunefork.training.step import TrainStep
 
@@ -38,7 +51,7 @@ class TrainResult:
 
     state: TrainState
     steps: int  # that were planned
-    reason: str  # `finished` or `early_stop`
+    reason: str  # `finished`, `early_stop` or `exploded`
     resumed_from: int | None
     trainable_parameters: int
 
@@ -65,86 +78,123 @@ def train(
         sink: Receives the events.
 
     Raises:
-        RunError: The loss is not a number, or a checkpoint cannot be written.
+        RunError: The loss is no number or explodes (see `guards`), a single row does not fit
+            into memory (see `room`), or a checkpoint cannot be written or is of another version.
+        Stopped: The user asked for it; a checkpoint is saved (see `interrupt`).
     """
     device = next(iter(parameters.values())).device
     optimizer = MasterAdamW(parameters, settings)
     rows, validation = data.together(), data.validation
     plan = Plan(data, settings)
-    state, resumed_from = _restore(store, optimizer, sink)
+    state, resumed_from = _restore(store, optimizer, plan, sink)
+    settings = _as_small_as_before(settings, state)
     started = _started(step_module, parameters, plan, state, data)
     sink(started)
     if validation is not None and state.base_loss is None:
-        state = replace(state, base_loss=validation_loss(step_module, validation, settings))
+        base_loss, settings = _held_out_loss(step_module, data, settings, state.step, sink)
+        state = replace(state, base_loss=base_loss)
     clock = _Clock(state)
 
-    while state.step < plan.steps and not _is_stale(state, settings):
-        # ---------------------------------------------------------------- one optimizer step
-        torch.manual_seed(_step_seed(settings.seed, state.step))  # for dropout
-        step_module.train()
-        micro_batches = plan.micro_batches(state.step)
-        batches = [collate(rows, chosen, device) for chosen in micro_batches]
-        weight = sum(float(batch.weights.sum()) for batch in batches)
-        total = 0.0
-        for batch in batches:
-            loss = step_module(batch)
-            (loss.total / weight).backward()
-            optimizer.collect()
-            total += float(loss.total.detach())
-        learning_rate = settings.learning_rate_at(state.step, plan.steps)
-        norm = optimizer.step(learning_rate)
-        # ----------------------------------------------------------------------------------
-        train_loss = total / weight
-        _check_finite(train_loss, norm, state.step, micro_batches)
-        n_tokens = sum(batch.n_tokens for batch in batches)
-        state = replace(
-            state,
-            step=state.step + 1,
-            tokens=state.tokens + n_tokens,
-            seconds=clock.seconds(),
-            last_train_loss=train_loss,
-        )
-        sink(clock.step_done(state, plan, train_loss, learning_rate, norm))
+    with Ahead(data, rows, device) as ahead, stop_signals(sink) as stop:
+        while state.step < plan.steps and not (_is_stale(state, settings) or has_exploded(state)):
+            # ------------------------------------------------------------ one optimizer step
+            torch.manual_seed(_step_seed(settings.seed, state.step))  # for dropout
+            step_module.train()
+            step = ahead.take(state.step, settings, plan.steps)
+            total = 0.0
+            try:
+                for chosen, batch in step.packed:
+                    with room_for(chosen):
+                        total += _backward(step_module, batch, step.weight)
+                        optimizer.collect()
+            except NoRoom as refused:  # nothing has moved: the same step again, cut smaller
+                optimizer.drop()
+                settings = smaller(settings, refused, rows, name_training(data), sink)
+                continue
+            learning_rate = settings.learning_rate_at(state.step, plan.steps)
+            norm = optimizer.step(learning_rate) if math.isfinite(total) else optimizer.drop()
+            # ------------------------------------------------------------------------------
+            state = replace(
+                state,
+                step=state.step + 1,
+                tokens=state.tokens + step.n_tokens,
+                seconds=clock.seconds(),
+                micro_tokens=settings.micro_tokens,
+            )
+            if math.isfinite(norm):
+                loss = total / step.weight
+                state = note_loss(state, loss)
+                sink(clock.step_done(state, plan, loss, learning_rate, norm))
+            else:
+                state = skip_step(state, step_module, data, step.rows, settings, sink)
 
-        is_last = state.step == plan.steps
-        if validation is not None and _is_due(state.step, settings.validate_every, is_last):
-            loss_now = validation_loss(step_module, validation, settings)
-            if not math.isfinite(loss_now):
-                raise _not_a_number("held-out loss", state.step, "")
-            state = _judge(state, loss_now)
-            sink(Validated(state.step, loss_now, is_best=state.stale == 0))
-            if state.stale == 0:
-                store.save_best(state, optimizer.state())
-        if _is_due(state.step, settings.checkpoint_every, is_last):
-            path = store.save(state, optimizer.state())
-            sink(CheckpointSaved(state.step, str(path)))
+            is_last, is_stopped = state.step == plan.steps, stop.is_asked
+            if validation is not None and _is_due(state.step, settings.validate_every, is_last):
+                held_out, settings = _held_out_loss(step_module, data, settings, state.step, sink)
+                state = _judge(state, held_out)
+                sink(Validated(state.step, held_out, is_best=state.stale == 0))
+                if state.stale == 0:
+                    store.save_best(state, optimizer.state())
+            if _is_due(state.step, settings.checkpoint_every, is_last or is_stopped):
+                path = store.save(state, optimizer.state())
+                sink(CheckpointSaved(state.step, str(path)))
+            if is_stopped:
+                raise stop.error(state.step, plan.steps)
 
+    reason = _reason(state, plan)
+    if reason == "exploded":
+        explain_explosion(state, settings, sink)
     if validation is not None:
         optimizer.load_masters(store.load_best())
     step_module.eval()
-    reason = "finished" if state.step == plan.steps else "early_stop"
     best_step = state.best_step if validation is not None else state.step
     state = replace(state, best_step=best_step)
     sink(RunEnded(state.step, reason, best_step, state.best_loss, state.seconds))
     return TrainResult(state, plan.steps, reason, resumed_from, started.trainable_parameters)
 
 
+def _backward(step_module: TrainStep, batch: Batch, weight: float) -> float:
+    """Add up the gradients of one packed row, and return its summed loss."""
+    loss = step_module(batch)
+    (loss.total / weight).backward()
+    return float(loss.total.detach())
+
+
 @torch.no_grad()
 def validation_loss(step_module: TrainStep, rows: TokenRows, settings: TrainSettings) -> float:
-    """Return the weighted mean loss over rows."""
+    """Return the weighted mean loss over rows.
+
+    Raises:
+        NoRoom: `settings.micro_tokens` at once are too many for the memory.
+    """
     step_module.eval()
     device = next(step_module.parameters()).device
-    order = sorted(range(len(rows)), key=lambda index: -int(rows.lengths[index]))
     total = weight = 0.0
-    for chosen in pack_by_tokens(rows.lengths, order, settings.micro_tokens):
-        loss = step_module(collate(rows, chosen, device))
-        total += float(loss.total)
-        weight += float(loss.weight)
+    for chosen in pack(rows, range(len(rows)), settings.micro_tokens):
+        with room_for(chosen):
+            loss = step_module(collate(rows, chosen, device))
+            total += float(loss.total)
+            weight += float(loss.weight)
     return total / weight
 
 
+def _held_out_loss(
+    step_module: TrainStep, data: TrainingData, settings: TrainSettings, step: int, sink: Sink
+) -> tuple[float, TrainSettings]:
+    """Return the held-out loss, and the settings that fitted into memory."""
+    assert data.validation is not None, "only asked where rows are held out"
+    while True:
+        try:
+            loss = validation_loss(step_module, data.validation, settings)
+        except NoRoom as refused:
+            settings = smaller(settings, refused, data.validation, name_held_out(data), sink)
+            continue
+        check_held_out(loss, step, step_module, data, settings)
+        return loss, settings
+
+
 def _restore(
-    store: CheckpointStore, optimizer: MasterAdamW, sink: Sink
+    store: CheckpointStore, optimizer: MasterAdamW, plan: Plan, sink: Sink
 ) -> tuple[TrainState, int | None]:
     found = store.load_newest()
     if found is None:
@@ -152,8 +202,22 @@ def _restore(
     state, tensors, damaged = found
     for path in damaged:
         sink(Warned(f"the checkpoint {path} is damaged; going on from step {state.step} instead"))
-    optimizer.load_state(tensors)
+    try:
+        optimizer.load_state(tensors)
+    except (KeyError, RuntimeError) as error:  # a tensor is missing, or of another shape
+        raise RunError(
+            "the checkpoint was written by another version of tunefork",
+            where=store.folder,
+            hint="go on with that version, or start a new run in a new folder",
+        ) from error
+    sink(Noted(f"going on from step {state.step} of {plan.steps} in {store.run_folder}"))
     return state, state.step
+
+
+def _as_small_as_before(settings: TrainSettings, state: TrainState) -> TrainSettings:
+    """Return the settings with no more tokens at once than what last fitted into memory."""
+    micro_tokens = min(settings.micro_tokens, state.micro_tokens or settings.micro_tokens)
+    return settings.model_copy(update={"micro_tokens": micro_tokens})
 
 
 def _started(
@@ -190,19 +254,10 @@ def _judge(state: TrainState, loss: float) -> TrainState:
     return replace(state, stale=state.stale + 1)
 
 
-def _check_finite(loss: float, norm: float, step: int, micro_batches: list[list[int]]) -> None:
-    if math.isfinite(loss) and math.isfinite(norm):
-        return
-    rows = sorted(row + 1 for chosen in micro_batches for row in chosen)
-    shown = ", ".join(map(str, rows[:8])) + (", …" if len(rows) > 8 else "")
-    raise _not_a_number("loss", step + 1, f" (training rows {shown})")
-
-
-def _not_a_number(what: str, step: int, rows: str) -> RunError:
-    return RunError(
-        f"the {what} is no longer a number at step {step}{rows}",
-        hint="lower `training.learning_rate`, and look at the rows of the data around there",
-    )
+def _reason(state: TrainState, plan: Plan) -> str:
+    if has_exploded(state):
+        return "exploded"
+    return "finished" if state.step == plan.steps else "early_stop"
 
 
 class _Clock:

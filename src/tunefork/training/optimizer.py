@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -50,14 +51,25 @@ class MasterAdamW:
             parameter.grad = None
 
     def step(self, learning_rate: float) -> float:
-        """Clip, move the masters, round them into the model, and return the gradient's norm."""
+        """Clip, move the masters, round them into the model, and return the gradient's norm.
+
+        Where the norm is not finite, nothing moves and the gradients are dropped.
+        """
         norm = nn.utils.clip_grad_norm_(self.masters.values(), self.settings.clip)
+        if not math.isfinite(float(norm)):
+            return self.drop()
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
         self._round()
         return float(norm)
+
+    def drop(self) -> float:
+        """Forget the gradients collected so far; nothing moves, so their norm is no number."""
+        for parameter in (*self.parameters.values(), *self.masters.values()):
+            parameter.grad = None
+        return math.nan
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return masters and moments as named tensors: all that a checkpoint needs."""

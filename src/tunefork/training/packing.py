@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunefork.data.tokens import TokenRows
-from tunefork.models import pack_by_tokens
+from tunefork.models import pack
 from tunefork.training.settings import TrainSettings
 
 
@@ -24,6 +25,9 @@ class TrainingData:
     validation: TokenRows | None = None
     replay: TokenRows | None = None
     n_replayed: int = 0
+    # What to call rows in messages, by their number, such as "train.jsonl:12".
+    name_row: Callable[[int], str] | None = None
+    name_held_out: Callable[[int], str] | None = None
 
     def together(self) -> TokenRows:
         """Return the rows to train on, followed by all that may be replayed."""
@@ -34,22 +38,23 @@ class TrainingData:
     @property
     def tokens_per_epoch(self) -> int:
         """Tokens of one epoch, on average."""
-        own = len(self.rows.ids)
+        own = self.rows.n_tokens
         if self.replay is None:
             return own
-        return own + round(self.n_replayed * len(self.replay.ids) / len(self.replay))
+        return own + round(self.n_replayed * self.replay.n_tokens / len(self.replay))
 
 
 class Plan:
     """The order of all rows over all epochs, cut into optimizer steps and packed rows.
 
     Each epoch is a new shuffle of all rows and of newly drawn replayed ones. A step takes rows in
-    that order until it holds its share of the epoch's tokens, and is then cut into packed rows of
-    similar length. Row numbers are those of `TrainingData.together`.
+    that order until it holds its share of the epoch's tokens, and is then cut into packed rows
+    (see `models.pack`). Row numbers are those of `TrainingData.together`.
     """
 
     def __init__(self, data: TrainingData, settings: TrainSettings) -> None:
-        self.lengths = data.together().lengths  # (rows,) tokens
+        self.rows = data.together()
+        self.lengths = self.rows.lengths  # (rows,) tokens
         self.settings = settings
         self._n_own = len(data.rows)
         self._n_replayed = data.n_replayed
@@ -65,14 +70,13 @@ class Plan:
         return self.steps_per_epoch * self.settings.epochs
 
     def micro_batches(self, step: int) -> list[list[int]]:
-        """Return the packed rows of a step, each a list of row numbers, longest rows first."""
+        """Return the packed rows of a step, each a list of row numbers."""
         epoch, within = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._shuffle(epoch)
         first = 0 if within == 0 else int(self._ends[within - 1])
         rows = self._order[first : int(self._ends[within])]
-        by_length = rows[np.argsort(-self.lengths[rows], kind="stable")]
-        return pack_by_tokens(self.lengths, by_length.tolist(), self.settings.micro_tokens)
+        return pack(self.rows, rows.tolist(), self.settings.micro_tokens)
 
     def _shuffle(self, epoch: int) -> None:
         generator = np.random.default_rng([self.settings.seed, epoch])

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunefork.core.errors import Where
 from tunefork.core.events import Progress, Sink
-from tunefork.data import Example, Message
+from tunefork.data import Example, Message, TokenRows
 from tunefork.evaluation import (
     Forgetting,
     GoldenQuestion,
@@ -26,7 +26,7 @@ from tunefork.evaluation import (
     probe_accuracy,
 )
 from tunefork.graders import Grade
-from tunefork.inference import Answer, ChatModel, Decoding, RowScore
+from tunefork.inference import Answer, ChatModel, Decoding, RowScore, score_rows
 
 _PROBE_FILE = Path(__file__).parents[1] / "evaluation" / "general" / "probe.jsonl"
 _DECODING = Decoding(max_new_tokens=256)  # greedy, so that a measurement can be repeated
@@ -37,7 +37,7 @@ class Questions:
     """What every model is asked."""
 
     golden: tuple[GoldenQuestion, ...]
-    held_out: tuple[Example, ...]
+    held_out: TokenRows | None
     probe: tuple[ProbeItem, ...]
 
 
@@ -80,11 +80,12 @@ def measure(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> Mea
     """Ask one model everything."""
     answers, grades = ask(chat, questions.golden, name, sink)
     losses = (
-        chat.score(
+        score_rows(
+            chat.model,
             questions.held_out,
             on_rows=_progress(sink, f"{name}: held-out rows", len(questions.held_out)),
         )
-        if questions.held_out
+        if questions.held_out is not None
         else []
     )
     return Measured(
@@ -121,7 +122,7 @@ def compare(base: Measured, tuned: Measured, questions: Questions, confidence: f
             [score.weight for score in base.losses],
             confidence,
         )
-        if questions.held_out
+        if questions.held_out is not None
         else None
     )
     forgetting = (

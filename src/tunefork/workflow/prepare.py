@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunefork.core.events import DataChecked, Progress, Sink, Warned, no_sink
+import numpy as np
+from numpy.typing import NDArray
+
+from tunefork.core.events import DataChecked, Progress, Sink, Warned
 from tunefork.core.hashing import hash_json
 from tunefork.data import (
-    Example,
+    Prompts,
     Rendered,
     Renderer,
+    TokenFile,
     TokenRows,
-    load_examples,
     load_tokenizer,
     preflight,
+    prepare_file,
     preview,
     split,
 )
@@ -28,7 +32,6 @@ from tunefork.workflow.spec import Project
 _REPLAY_FILE = Path(__file__).parents[1] / "evaluation" / "general" / "replay.jsonl"
 _VALIDATION_SHARE = 0.1
 _PREVIEWED_ROWS = 3
-_PROGRESS_EVERY = 500
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Prepared:
     max_length: int
     findings: tuple[str, ...]  # what the user should know of the data, as sentences
     preview: tuple[tuple[tuple[str, bool], ...], ...]  # (text, is trained) per token
+    asked: Prompts  # every user turn of the training file, trained on or not
 
     def data_hash(self) -> str:
         """Return one hash over every token and weight that the run may see."""
@@ -63,23 +67,23 @@ def prepare(project: Project, sink: Sink) -> Prepared:
     loaded = _load(project, renderer, max_length, sink)
     for finding in loaded.findings:
         sink(Warned(finding))
-    kept = [row for _, row in loaded.training]
-    held_out = [row for _, row in loaded.validation]
     data = TrainingData(
-        rows=TokenRows.from_rendered(kept),
-        validation=TokenRows.from_rendered(held_out) if held_out else None,
+        rows=loaded.training,
+        validation=loaded.validation if len(loaded.validation) else None,
         replay=_general_rows(renderer, max_length) if spec.data.replay else None,
         # `replay` is their share of all rows, not of the user's.
-        n_replayed=round(len(kept) * spec.data.replay / (1 - spec.data.replay)),
+        n_replayed=round(len(loaded.training) * spec.data.replay / (1 - spec.data.replay)),
+        name_row=loaded.name_row,
+        name_held_out=loaded.name_held_out,
     )
-    shown = tuple(tuple(row) for row in preview(kept, renderer.tokenizer, rows=_PREVIEWED_ROWS))
+    shown = _preview(loaded.training, renderer)
     sink(
         DataChecked(
-            training_rows=len(kept),
+            training_rows=len(loaded.training),
             replayed_rows=data.n_replayed,
-            validation_rows=len(held_out),
-            tokens=len(data.rows.ids),
-            trained_tokens=int((data.rows.weights > 0).sum()),
+            validation_rows=len(loaded.validation),
+            tokens=loaded.training.n_tokens,
+            trained_tokens=loaded.n_trained_tokens,
             preview=shown,
         )
     )
@@ -90,63 +94,75 @@ def prepare(project: Project, sink: Sink) -> Prepared:
         max_length=max_length,
         findings=loaded.findings,
         preview=shown,
+        asked=loaded.asked,
     )
 
 
-def held_out_examples(project: Project, renderer: Renderer) -> tuple[Example, ...]:
-    """Return the validation rows of a project, as `prepare` chooses them."""
-    base = find_base(project.spec.base, relative_to=project.folder)
-    loaded = _load(project, renderer, longest_row(project.spec, base), no_sink)
-    return tuple(example for example, _ in loaded.validation)
+def prepare_again(project: Project, sink: Sink) -> Prepared:
+    """Return what a finished run was trained on, without saying all of it once more."""
+    return prepare(project, lambda event: sink(event) if isinstance(event, Progress) else None)
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """The user's rows that fit, as read and as tokens."""
+    """The user's rows that fit, as tokens."""
 
-    training: list[tuple[Example, Rendered]]
-    validation: list[tuple[Example, Rendered]]
+    training: TokenRows
+    validation: TokenRows
+    n_trained_tokens: int  # of `training`
     findings: tuple[str, ...]
+    asked: Prompts
+    name_row: Callable[[int], str]  # of `training`
+    name_held_out: Callable[[int], str]  # of `validation`
 
 
 def _load(project: Project, renderer: Renderer, max_length: int, sink: Sink) -> _Loaded:
     """Read and check all rows; only then hold some of those that fit out."""
     spec = project.spec
 
-    def read(name: str) -> tuple[list[tuple[Example, Rendered]], tuple[str, ...]]:
-        examples = load_examples(project.path(name), project.mapping)
-        rendered = _render(renderer, examples, sink)
-        check = preflight(examples, rendered, renderer, max_length)
-        return [(examples[index], rendered[index]) for index in check.kept], check.findings
+    def read(name: str, seed: int | None) -> TokenFile:
+        path = project.path(name)
+        return prepare_file(path, renderer, mapping=project.mapping, seed=seed, sink=sink)
 
-    rows, findings = read(spec.data.train)
-    if spec.data.validation is not None:
-        validation, more = read(spec.data.validation)
-        return _Loaded(rows, validation, (*findings, *more))
-    as_tokens = {id(example): row for example, row in rows}
-    training, held_out = split(
-        [example for example, _ in rows], _VALIDATION_SHARE, spec.training.seed
-    )
+    given = spec.data.validation
+    file = read(spec.data.train, spec.training.seed if given is None else None)
+    check = preflight(file.facts, str(file.path), renderer, max_length)
+    if given is None:
+        chosen, left = split(file.facts["prompt"][check.kept], _VALIDATION_SHARE)
+        training, other, held_out = check.kept[chosen], file, check.kept[left]
+        findings = check.findings
+    else:
+        other = read(given, None)
+        more = preflight(other.facts, str(other.path), renderer, max_length)
+        training, held_out = check.kept, more.kept
+        findings = (*check.findings, *more.findings)
     return _Loaded(
-        training=[(example, as_tokens[id(example)]) for example in training],
-        validation=[(example, as_tokens[id(example)]) for example in held_out],
+        training=file.rows.select(training),
+        validation=other.rows.select(held_out),
+        n_trained_tokens=int(file.facts["n_trained"][training].sum(dtype=np.int64)),
         findings=findings,
+        asked=Prompts(file.asked),
+        name_row=_namer(file, training),
+        name_held_out=_namer(other, held_out),
     )
 
 
-def _render(renderer: Renderer, examples: Sequence[Example], sink: Sink) -> list[Rendered]:
-    rendered = []
-    for example in examples:
-        rendered.append(renderer.render(example))
-        if len(rendered) % _PROGRESS_EVERY == 0:
-            sink(Progress("reading rows", len(rendered), len(examples)))
-    return rendered
+def _namer(file: TokenFile, rows: NDArray[np.int64]) -> Callable[[int], str]:
+    """Return what tells where in its file one of the chosen rows stands."""
+    lines = file.facts["line"][rows]
+    return lambda row: f"{file.path.name}:{lines[row]}"
 
 
 def _general_rows(renderer: Renderer, max_length: int) -> TokenRows:
     """Return the bundled general rows that fit, to be replayed against forgetting."""
-    rendered = [renderer.render(example) for example in load_examples(_REPLAY_FILE)]
-    return TokenRows.from_rendered(row for row in rendered if len(row.ids) <= max_length)
+    rows = prepare_file(_REPLAY_FILE, renderer).rows
+    return rows.select(np.flatnonzero(rows.lengths <= max_length))
+
+
+def _preview(rows: TokenRows, renderer: Renderer) -> tuple[tuple[tuple[str, bool], ...], ...]:
+    first = [rows.row(at) for at in range(min(len(rows), _PREVIEWED_ROWS))]
+    rendered = [Rendered(ids.tolist(), weights.tolist()) for ids, weights in first]
+    return tuple(tuple(row) for row in preview(rendered, renderer.tokenizer))
 
 
 def read_curve(path: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:

@@ -10,7 +10,7 @@ from typing import Any
 from tunefork.core.events import Sink, Warned
 from tunefork.core.files import write_json
 from tunefork.core.units import bytes_text, count_text, duration_text
-from tunefork.data import load_examples
+from tunefork.data import Prompts
 from tunefork.evaluation import (
     Evidence,
     GateSettings,
@@ -34,7 +34,7 @@ from tunefork.workflow.measure import (
     measure,
 )
 from tunefork.workflow.opened import open_model
-from tunefork.workflow.prepare import held_out_examples, read_curve
+from tunefork.workflow.prepare import prepare_again, read_curve
 from tunefork.workflow.spec import Project
 from tunefork.workflow.train import Trained, settings_of, train_project
 
@@ -54,9 +54,14 @@ class _Outcome:
 
 
 def run_project(
-    project: Project, *, out: Path | None = None, resume: bool = False, sink: Sink
+    project: Project,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    halvings: int = 0,
+    sink: Sink,
 ) -> dict[str, Any]:
-    """Train, measure and decide; return what `run --json` prints.
+    """Train (see `train_project`), measure and decide; return what `run --json` prints.
 
     Raises:
         InputError: Spec, data, questions, base or folder cannot be used.
@@ -65,12 +70,11 @@ def run_project(
     base = find_base(project.spec.base, relative_to=project.folder)
     base_hash = base.hash()
     golden = tuple(load_golden(project.path(project.spec.golden))) if project.spec.golden else ()
-    trained = train_project(project, out=out, resume=resume, sink=sink)
-    n_leaked = _count_leaked(trained.project, golden, sink)
+    trained = train_project(project, out=out, resume=resume, halvings=halvings, sink=sink)
+    prepared = trained.prepared or prepare_again(trained.project, sink)
+    n_leaked = _count_leaked(golden, prepared.asked, sink)
     opened = open_model(str(trained.run.path))
-    questions = Questions(
-        golden, held_out_examples(trained.project, opened.chat.renderer), general_probe("sealed")
-    )
+    questions = Questions(golden, prepared.data.validation, general_probe("sealed"))
     with opened.base_chat() as chat:
         base_measured = measure(chat, questions, "base", sink)
     tuned_measured = measure(opened.chat, questions, "tuned", sink)
@@ -100,14 +104,7 @@ def run_project(
     return result
 
 
-def _count_leaked(project: Project, golden: tuple[GoldenQuestion, ...], sink: Sink) -> int:
-    examples = load_examples(project.path(project.spec.data.train), project.mapping)
-    asked = (
-        message.content
-        for example in examples
-        for message in example.messages
-        if message.role == "user"
-    )
+def _count_leaked(golden: tuple[GoldenQuestion, ...], asked: Prompts, sink: Sink) -> int:
     found = leaked(golden, asked)
     if found:
         places = ", ".join(str(question.where) for question in found[:5])

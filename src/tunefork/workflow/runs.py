@@ -2,6 +2,7 @@
 
 spec.json           the resolved spec: run it again and get the same
 record.json         hashes of data, base and code; versions; machine
+.lock               while it runs: held by the process whose number it holds (see `claim`)
 metrics.jsonl       one line per step and per validation
 checkpoints/ best/  while it runs
 model/              the result: a PEFT adapter folder, or a whole model
@@ -27,11 +28,11 @@ from tunefork.core.errors import RunError
 from tunefork.core.events import Event, RunStarted, Sink, StepDone, Validated
 from tunefork.core.files import home, read_json, write_json, write_text, writing
 from tunefork.core.hashing import hash_file, hash_json
-from tunefork.models import Base
 from tunefork.workflow.derive import Derived
 from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.spec import Project, Spec
 
+_IRRELEVANT = {"tunefork", "platform", "cores"}  # the code is known by its hash
 _VERSIONED = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -85,47 +86,6 @@ class RunFolder:
         return read_json(path) if path.is_file() else None
 
 
-def find_run(project: Project, base: Base, *, out: Path | None, resume: bool) -> RunFolder:
-    """Return the folder to run in; nothing is written yet.
-
-    A run is known by its spec, its data files and its base. With `resume` the newest run of the
-    same identity goes on; without it a new folder is taken.
-
-    Raises:
-        RunError: `out` holds something else.
-    """
-    identity = _identity(project, base)
-    if out is not None:
-        with writing(out):
-            return RunFolder(_given_folder(out.resolve(), identity, resume), identity)
-    return RunFolder(_home_folder(f"{project.name}-{identity.split(':')[1][:8]}", resume), identity)
-
-
-def _identity(project: Project, base: Base) -> str:
-    spec = project.spec
-    files = [spec.data.train, *([spec.data.validation] if spec.data.validation else [])]
-    paths = [project.path(name) for name in files]
-    return hash_json(
-        [
-            # The gate and the questions may change without making it another training run.
-            # Files count by what is in them, not by where they lie.
-            spec.model_dump(
-                mode="json",
-                exclude={
-                    "goal": True,
-                    "base": True,
-                    "golden": True,
-                    "gate": True,
-                    "date": True,
-                    "data": {"train", "validation", "documents"},
-                },
-            ),
-            [hash_file(path) if path.is_file() else None for path in paths],
-            base.hash(),
-        ]
-    )
-
-
 def pin_date(project: Project, run: RunFolder) -> Project:
     """Return the project with the date that templates see: given, the run's own, or today."""
     given = project.spec.date
@@ -140,13 +100,27 @@ def pin_date(project: Project, run: RunFolder) -> Project:
     return project.model_copy(update={"spec": project.spec.model_copy(update={"date": date})})
 
 
-def write_record(run: RunFolder, project: Project, prepared: Prepared, plan: Derived) -> None:
-    """Write what the run is made of, once, when its data has passed every check."""
+def write_record(
+    run: RunFolder, project: Project, prepared: Prepared, plan: Derived, model: Any
+) -> None:
+    """Write what the run is made of, when its data has passed every check."""
     # The record comes first: a folder with a record can be resumed, however little else is there.
-    if not run.record_file.is_file():
-        write_json(run.record_file, _record(run, project, prepared))
+    write_json(run.record_file, _record(run, project, prepared, model))
     if not run.spec_file.is_file():
         write_json(run.spec_file, _resolved(project, prepared, plan).model_dump(mode="json"))
+
+
+def changes_since(run: RunFolder, model: Any) -> list[str]:
+    """Say what of versions, threads, device and code is not as it was when the run began."""
+    then = run.record.get("environment", {})
+    found = [
+        f"{key} was {then.get(key)} and is {value}"
+        for key, value in _environment(model).items()
+        if key not in _IRRELEVANT and then.get(key) != value
+    ]
+    if run.record.get("code_hash") != _code_hash():
+        found.append("the code of tunefork is another")
+    return found
 
 
 def _resolved(project: Project, prepared: Prepared, plan: Derived) -> Spec:
@@ -188,41 +162,7 @@ def _resolved(project: Project, prepared: Prepared, plan: Derived) -> Spec:
     )
 
 
-def _given_folder(out: Path, identity: str, resume: bool) -> Path:
-    if out.exists() and not out.is_dir():
-        raise RunError("this is a file, not a folder", where=out, hint="name another folder")
-    # A kill may have left a file that was being written; it counts for nothing.
-    if not out.exists() or all(path.suffix == ".partial" for path in out.iterdir()):
-        return out
-    record = out / "record.json"
-    if not record.is_file():
-        raise RunError("the folder is not empty", where=out, hint="name a new folder with `--out`")
-    if not resume:
-        raise RunError(
-            "the folder already holds a run",
-            where=out,
-            hint="go on with `--resume`, or name a new folder with `--out`",
-        )
-    if read_json(record).get("identity") != identity:
-        raise RunError(
-            "the folder holds a run of another spec, other data or another base",
-            where=out,
-            hint="undo the change to resume it, or name a new folder with `--out`",
-        )
-    return out
-
-
-def _home_folder(name: str, resume: bool) -> Path:
-    runs = home() / "runs"
-    paths = [runs / name]
-    while paths[-1].exists():
-        paths.append(runs / f"{name}-{len(paths) + 1}")
-    return paths[-2] if resume and len(paths) > 1 else paths[-1]
-
-
-def _record(run: RunFolder, project: Project, prepared: Prepared) -> dict[str, Any]:
-    import torch
-
+def _record(run: RunFolder, project: Project, prepared: Prepared, model: Any) -> dict[str, Any]:
     return {
         "identity": run.identity,
         "project": project.name,
@@ -240,15 +180,33 @@ def _record(run: RunFolder, project: Project, prepared: Prepared) -> dict[str, A
             "bytes": prepared.base.weight_bytes,
         },
         "code_hash": _code_hash(),
-        "environment": {
-            "tunefork": __version__,
-            "python": sys.version.split()[0],
-            **{name: version(name) for name in _VERSIONED},
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-        },
+        "environment": _environment(model),
     }
+
+
+def _environment(model: Any) -> dict[str, Any]:
+    """Return what decides the bits of a result besides data, settings and code."""
+    import torch
+
+    weight = next(model.parameters())
+    return {
+        "tunefork": __version__,
+        "python": sys.version.split()[0],
+        **{name: version(name) for name in _VERSIONED},
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": _device_name(weight.device),
+        "compute_dtype": str(weight.dtype).removeprefix("torch."),
+    }
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def _code_hash() -> str:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tunefork.core.errors import InternalError
-from tunefork.core.events import Sink
+from tunefork.core.events import Noted, Sink, Warned
 from tunefork.core.files import new_folder, write_json
 from tunefork.core.memory import peak_resident_bytes, resident_bytes
 from tunefork.evaluation import Setting
 from tunefork.models import Base, find_base, hash_parameters, load_model
 from tunefork.objectives import Sft
 from tunefork.strategies import Strategy
-from tunefork.training import CheckpointStore, TrainResult, TrainStep
+from tunefork.training import CheckpointStore, TrainResult, TrainStep, memory_errors
 from tunefork.training import train as run_loop
+from tunefork.workflow.claim import claimed_run
 from tunefork.workflow.derive import Derived, derive
 from tunefork.workflow.opened import write_card
 from tunefork.workflow.prepare import Prepared, prepare
-from tunefork.workflow.runs import MetricsFile, RunFolder, find_run, pin_date, write_record
+from tunefork.workflow.runs import (
+    MetricsFile,
+    RunFolder,
+    changes_since,
+    pin_date,
+    write_record,
+)
 from tunefork.workflow.spec import Project
 
 
@@ -30,29 +37,59 @@ class Trained:
     run: RunFolder
     project: Project  # with its date pinned
     result: dict[str, Any]
+    prepared: Prepared | None  # None where the run was finished before
 
 
 def train_project(
-    project: Project, *, out: Path | None = None, resume: bool = False, sink: Sink
+    project: Project,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    halvings: int = 0,
+    sink: Sink,
 ) -> Trained:
     """Train a project's model, or return the finished one.
 
+    Args:
+        project: What to train.
+        out: The run's folder; by default one under the home folder.
+        resume: Go on where an interrupted run of this project stopped.
+        halvings: How often to halve what is computed at once, since memory ran out before.
+        sink: Receives what happens.
+
     Raises:
         InputError: Spec, data, base or folder cannot be used; nothing was written then.
+        Stopped: The user asked for it; `resume` goes on.
     """
     base = find_base(project.spec.base, relative_to=project.folder)
-    run = find_run(project, base, out=out, resume=resume)
-    project = pin_date(project, run)
-    if run.result is not None:
-        return Trained(run, project, run.result)
-    prepared = prepare(project, sink)
-    plan = derive(project.spec, base, prepared.data)
+    with claimed_run(project, base, out=out, resume=resume) as run:
+        project = pin_date(project, run)
+        if run.result is not None:
+            sink(Noted(f"training in {run.path} is finished already"))
+            return Trained(run, project, run.result, None)
+        with memory_errors(f"training `{base.name}`"):
+            prepared = prepare(project, sink)
+            plan = _halved(derive(project.spec, base, prepared.data), halvings)
+            result = _train(project, run, prepared, plan, resume=resume, sink=sink)
+    return Trained(run, project, result, prepared)
+
+
+def _train(
+    project: Project, run: RunFolder, prepared: Prepared, plan: Derived, *, resume: bool, sink: Sink
+) -> dict[str, Any]:
+    base = prepared.base
     before_bytes = resident_bytes()
     model = load_model(base)
     plan.strategy.attach(model, plan.settings.seed)
     frozen_hash = hash_parameters(plan.strategy.frozen(model).items())
-    write_record(run, project, prepared, plan)
     store = CheckpointStore(run.path)
+    if store.is_empty():
+        write_record(run, project, prepared, plan, model)
+        if resume:
+            sink(Noted(f"nothing to resume: starting anew in {run.path}"))
+    elif changes := changes_since(run, model):
+        what = "; ".join(changes)
+        sink(Warned(f"since the run began, {what}: the result will not be the same bits"))
     outcome = run_loop(
         TrainStep(model, Sft()),
         plan.strategy.parameters(model),
@@ -68,7 +105,12 @@ def train_project(
     result = _result(run, prepared, plan, outcome, peak_resident_bytes() - before_bytes)
     write_json(run.path / "result.json", result)
     store.remove()
-    return Trained(run, project, result)
+    return result
+
+
+def _halved(plan: Derived, halvings: int) -> Derived:
+    micro_tokens = max(1, plan.settings.micro_tokens >> halvings)
+    return replace(plan, settings=plan.settings.model_copy(update={"micro_tokens": micro_tokens}))
 
 
 def _check_base(
@@ -99,6 +141,7 @@ def _result(
         "validation_loss": state.best_loss,
         "base_validation_loss": state.base_loss,
         "seconds": round(state.seconds, 2),
+        "skipped_steps": state.skipped,
         "tokens": state.tokens,
         "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
         "peak_bytes": peak_bytes,

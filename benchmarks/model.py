@@ -1,0 +1,99 @@
+"""The models that everyone trains, made once under `$TUNEFORK_HOME`: weights and a first adapter.
+
+`135m` has the shape of a common small Llama and seeded random weights: speed does not depend on
+what the weights are, and losses still compare. `tiny` is the bundled base.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.places import state
+from tunefork.core.files import new_folder
+
+RANK = 16
+ALPHA = 32.0
+
+_SHAPES = {
+    "135m": {
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "head_dim": 64,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on disk."""
+
+    folder: Path
+    adapter: Path  # seeded A, B = 0: the same beginning for everyone
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it knows."""
+        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        return int(config["vocab_size"])
+
+
+def get_model(name: str) -> Model:
+    """Return a model, made at the first call: a name above, `tiny`, or a folder."""
+    from tunefork.models import find_base
+
+    places = state() / "models"
+    if name in _SHAPES:
+        folder = places / name
+        if not folder.is_dir():
+            with new_folder(folder) as partial:
+                _save_random(partial, _SHAPES[name])
+    else:
+        folder = find_base(name).folder
+    adapter = places / f"{Path(name).name}-adapter"
+    if not adapter.is_dir():
+        with new_folder(adapter) as partial:
+            _save_adapter(folder, partial)
+    return Model(folder, adapter)
+
+
+def _save_random(folder: Path, shape: dict[str, int]) -> None:
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    # Saved in bf16, so that cells in float32 begin at the same values.
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**shape), dtype=torch.float32)
+    model.bfloat16().save_pretrained(folder)
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3}
+    PreTrainedTokenizerFast(  # never used, but TRL asks for one
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>")),
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+    ).save_pretrained(folder)
+
+
+def _save_adapter(base_folder: Path, folder: Path) -> None:
+    import torch
+
+    from tunefork.models import find_base, load_model
+    from tunefork.strategies import Lora, LoraSettings
+
+    base = find_base(str(base_folder))
+    model = load_model(base, device="cpu", dtype=torch.float32)
+    strategy = Lora(LoraSettings(rank=RANK, alpha=ALPHA))
+    strategy.attach(model, seed=0)
+    strategy.save(model, folder, base)

@@ -1,0 +1,23 @@
+"""Where things lie: results in the checkout, everything else under `$TUNEFORK_HOME/benchmarks`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tunefork.core.files import home
+
+CHECKOUT = Path(__file__).parents[1]
+LENGTHS = Path(__file__).parent / "lengths.json"
+RESULTS = Path(__file__).parent / "results"
+
+
+def state() -> Path:
+    """Return the folder of models, finished cells and the peers' environment."""
+    return home() / "benchmarks"
+
+
+def peers_python() -> Path:
+    """Return the interpreter of the environment that `make bench` installs the peers into."""
+    folder = "Scripts" if sys.platform == "win32" else "bin"
+    return state() / "peers" / folder / "python"

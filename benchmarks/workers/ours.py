@@ -1,0 +1,96 @@
+"""Measure one cell of tunefork."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.workers.common import Job, Meter, RefusedError, Rows, run_worker
+from benchmarks.workers.moved import distance_moved
+from tunefork.data.tokens import TokenRows
+from tunefork.models import collate, find_base, load_model, pack
+from tunefork.objectives import Sft
+from tunefork.strategies import Full, Lora, Strategy
+from tunefork.training import TrainSettings, TrainStep
+from tunefork.training.optimizer import MasterAdamW
+
+_DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
+_TOKENS_AT_ONCE = 2048  # what `workflow/derive.py` gives a run
+
+
+def engine_settings(cell: dict[str, Any]) -> dict[str, Any]:
+    """Return the engine's own options for a cell.
+
+    Raises:
+        RefusedError: The engine has no such option.
+    """
+    if cell["dtype"] not in _DTYPES:
+        raise RefusedError(f"no number format `{cell['dtype']}`")
+    wanted = {"checkpointing": cell["is_checkpointed"], "compile": cell["is_compiled"]}
+    asked = {name for name, is_wanted in wanted.items() if is_wanted}
+    unknown = asked - TrainSettings.model_fields.keys()
+    if unknown:
+        raise RefusedError(f"the engine has no option `{min(unknown)}`")
+    return dict.fromkeys(asked, True)
+
+
+def measure(job: Job, rows: Rows) -> dict[str, Any]:
+    """Train on the job's steps as `training.loop.train` does, which shuffles rows itself."""
+    settings = TrainSettings(
+        epochs=1,
+        learning_rate=job.learning_rate,
+        batch_tokens=1,
+        micro_tokens=_TOKENS_AT_ONCE,
+        warmup=0,
+        final_learning_rate=1,  # constant
+        **engine_settings(job.cell),
+    )
+    data = _token_rows(rows)
+    meter = Meter()
+    meter.before_model()
+    model = load_model(find_base(job.model), device="cpu", dtype=_DTYPES[job.cell["dtype"]])
+    strategy = _attach(model, job.adapter)
+    step_module = TrainStep(model, Sft()).train()
+    optimizer = MasterAdamW(strategy.parameters(model), settings)
+    meter.before_training()
+    for step in job.steps:
+        batches = [collate(data, chosen) for chosen in _micro_batches(step, data, job.cell)]
+        weight = sum(float(batch.weights.sum()) for batch in batches)
+        total = 0.0
+        for batch in batches:
+            loss = step_module(batch)
+            (loss.total / weight).backward()
+            optimizer.collect()
+            total += float(loss.total.detach())
+        norm = optimizer.step(job.learning_rate)
+        meter.step_done(total / weight, norm)
+    return {**meter.result(job, rows), "moved": distance_moved(job, optimizer.masters.items())}
+
+
+def _attach(model: Any, adapter: str | None) -> Strategy:
+    if adapter is not None:
+        return Lora.load(model, Path(adapter))
+    strategy = Full()
+    strategy.attach(model, seed=0)
+    return strategy
+
+
+def _micro_batches(step: list[int], data: TokenRows, cell: dict[str, Any]) -> list[list[int]]:
+    by_length = sorted(step, key=lambda row: -int(data.lengths[row]))
+    at_once = cell["rows_at_once"]
+    if at_once:
+        return [by_length[i : i + at_once] for i in range(0, len(by_length), at_once)]
+    return pack(data, step, _TOKENS_AT_ONCE)
+
+
+def _token_rows(rows: Rows) -> TokenRows:
+    within = np.arange(len(rows.ids)) - np.repeat(rows.offsets[:-1], rows.lengths)
+    weights = (within >= np.repeat(rows.prompts, rows.lengths)).astype(np.float32)
+    return TokenRows(rows.ids, weights, rows.offsets)
+
+
+if __name__ == "__main__":
+    run_worker(measure)

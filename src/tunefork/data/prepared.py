@@ -1,0 +1,159 @@
+"""A data file as token ids, prepared once and kept under a hash of all that decides them.
+
+Entry point: `prepare_file`. What is kept lies in `$TUNEFORK_HOME/cache/tokens/KEY`; another file,
+mapping, seed, tokenizer, template, date or code has another key, so it is never stale. The longest
+row that is trained is no part of it: all rows are kept. A preparation that was killed goes on
+after its last whole chunk, to the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunefork.core.errors import DataError, InputError
+from tunefork.core.events import Sink, Warned, no_sink
+from tunefork.core.files import home
+from tunefork.data._chunks import Chunk, FolderChunks, MemoryChunks, last_use, open_chunks
+from tunefork.data._source import Source
+from tunefork.data.facts import Facts
+from tunefork.data.render import Renderer
+from tunefork.data.tokens import TokenRows
+
+_CACHE_BYTES = 10 * 10**9  # beyond it what was not used for longest is dropped
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """Every row of a data file, in its order."""
+
+    path: Path
+    rows: TokenRows
+    facts: Facts  # (n_rows,)
+    asked: NDArray[np.uint64]  # (n_user_turns,): the user turns by `text_hash`
+
+
+def prepare_file(
+    path: Path,
+    renderer: Renderer,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    seed: int | None = None,
+    sink: Sink = no_sink,
+) -> TokenFile:
+    """Return a file's rows as tokens: those that are kept, or new ones, which are kept then.
+
+    Args:
+        path: The file.
+        renderer: What makes tokens of a conversation.
+        mapping: See `scan_examples`.
+        seed: What `prompt_key` draws by; None where nothing will be split off.
+        sink: Told how far it is, and what is wrong with the kept rows.
+
+    Raises:
+        SpecError: where the mapping is wrong.
+        DataError: with all rows that cannot be read, or else all that cannot be rendered.
+    """
+    source = Source(path, renderer, mapping, seed, sink)
+    if not path.is_file():  # mostly there is none; and a pipe can be read only once
+        return _in_memory(source)
+    digest, n_lines = source.digest()
+    folder = home() / "cache" / "tokens" / source.key(digest)
+    try:
+        chunk = _open(folder, sink) or _build(folder, source, digest, n_lines)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        sink(Warned(f"cannot keep the prepared rows in {folder}: {reason}; going on without"))
+        return _in_memory(source, n_lines)
+    return TokenFile(path, chunk.rows(), chunk.facts, chunk.asked)
+
+
+def _in_memory(source: Source, n_lines: int = 0) -> TokenFile:
+    kept = MemoryChunks()
+    source.fill(kept, n_lines)
+    return TokenFile(
+        source.path,
+        TokenRows.concatenate([chunk.rows() for chunk in kept.chunks]),
+        np.concatenate([chunk.facts for chunk in kept.chunks]),
+        np.concatenate([chunk.asked for chunk in kept.chunks]),
+    )
+
+
+def _open(folder: Path, sink: Sink) -> Chunk | None:
+    """Return the kept rows, or None where there are none that can be used."""
+    if not folder.is_dir():
+        return None
+    chunk = open_chunks(folder)
+    if chunk is None:
+        sink(Warned(f"the prepared rows in {folder} are damaged; preparing them anew"))
+    return chunk
+
+
+def _build(folder: Path, source: Source, digest: str, n_lines: int) -> Chunk:
+    """Prepare the rows in a folder beside, and move it into its place when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder, source.sink) as partial:
+        chunk = open_chunks(folder)
+        if chunk is not None:  # another run was faster
+            return chunk
+        shutil.rmtree(folder, ignore_errors=True)
+        chunks = FolderChunks(partial)
+        try:
+            source.fill(chunks, n_lines)
+            if source.digest()[0] != digest:
+                raise DataError(
+                    "the file changed while it was read",
+                    where=source.path,
+                    hint="run again when nothing writes to it any more",
+                )
+            chunks.finish()
+            partial.rename(folder)
+        except (InputError, OSError):
+            # The file as it is has no use for it, or the disk no room.
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    with contextlib.suppress(OSError):  # another process may drop them as well
+        _drop_oldest(folder)
+    chunk = open_chunks(folder)
+    if chunk is None:
+        raise OSError("it is not as it was written")
+    return chunk
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, sink: Sink) -> Iterator[Path]:
+    """Give the folder to work in; a second process that prepares the same rows waits."""
+    if sys.platform == "win32":  # no such locks: each process works in a folder of its own
+        yield folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+        return
+    import fcntl
+
+    with folder.with_name(f"{folder.name}.lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sink(Warned("another run is preparing the same rows; waiting for it to end"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder.with_name(f"{folder.name}.partial")
+
+
+def _drop_oldest(used: Path) -> None:
+    """Keep the cache within its size; where files are in use, their bytes stay until closed."""
+    folders = [path for path in used.parent.iterdir() if path.is_dir() and path != used]
+    left = _CACHE_BYTES - _size(used)
+    for folder in sorted(folders, key=last_use, reverse=True):
+        left -= _size(folder)
+        if left < 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())

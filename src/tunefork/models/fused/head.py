@@ -1,0 +1,81 @@
+"""Output head and cross-entropy in one, by chunks: logits of all places never exist at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+_CHUNK_BYTES = 32 << 20  # float32 logits held at once
+
+
+def weighted_cross_entropy(
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+) -> torch.Tensor:
+    """Return sum(weights * -log softmax(hidden @ head.T)[targets]), in float32.
+
+    The gradients are computed with the loss, while a chunk's logits are at hand (as Liger Kernel
+    does, Hsu et al. 2024, arXiv 2410.10989).
+
+    Args:
+        hidden: (places, size).
+        head: (vocabulary, size).
+        targets: (places,).
+        weights: (places,) float32.
+
+    Returns:
+        Scalar.
+    """
+    return _WeightedCrossEntropy.apply(hidden, head, targets, weights)  # type: ignore[no-untyped-call, no-any-return]
+
+
+class _WeightedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        head: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> torch.Tensor:
+        trains_hidden, trains_head = ctx.needs_input_grad[:2]
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        d_hidden = torch.empty_like(hidden) if trains_hidden else None
+        d_head = torch.zeros_like(head, dtype=torch.float32) if trains_head else None
+        n_rows = max(1, _CHUNK_BYTES // (4 * head.shape[0]))
+        for begin in range(0, len(hidden), n_rows):
+            part = slice(begin, begin + n_rows)
+            logits = hidden[part] @ head.T
+            target, weight = targets[part].unsqueeze(1), weights[part].unsqueeze(1)
+            log_sum = torch.logsumexp(logits.float(), dim=1, keepdim=True)
+            chosen = logits.gather(1, target)
+            total += ((log_sum - chosen) * weight).sum()
+            if d_hidden is None and d_head is None:
+                continue
+            # d loss / d logits = weight * (softmax - one_hot)
+            d_logits = torch.softmax(logits, dim=1, dtype=torch.float32)
+            d_logits.scatter_add_(1, target, torch.full_like(chosen, -1.0, dtype=torch.float32))
+            d_short = d_logits.mul_(weight).to(head.dtype)
+            if d_hidden is not None:
+                torch.mm(d_short, head, out=d_hidden[part])
+            if d_head is not None:
+                d_head += d_short.T @ hidden[part]
+        ctx.save_for_backward(d_hidden, d_head)
+        ctx.head_dtype = head.dtype
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+        d_hidden, d_head = ctx.saved_tensors
+        if d_hidden is not None:
+            d_hidden = d_hidden * gradient  # a scalar does not widen the number format
+        if d_head is not None:
+            d_head = (d_head * gradient).to(ctx.head_dtype)
+        return d_hidden, d_head, None, None

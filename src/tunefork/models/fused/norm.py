@@ -1,0 +1,66 @@
+"""Root-mean-square norm (Zhang & Sennrich 2019, arXiv 1910.07467)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+
+def rms_norm(x: torch.Tensor, gain: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Return gain * x / sqrt(mean(x^2) + epsilon) over the last axis, with float32 in between.
+
+    Args:
+        x: (..., size).
+        gain: (size,).
+        epsilon: Added under the root.
+
+    Returns:
+        (..., size), in x's number format.
+    """
+    return _RmsNorm.apply(x, gain, epsilon)  # type: ignore[no-untyped-call, no-any-return]
+
+
+class RmsNorm(nn.Module):
+    """In place of a model's own norm."""
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.weight = original.weight
+        self.epsilon = float(original.variance_epsilon)
+
+    @staticmethod
+    def replaces(original: Any) -> bool:
+        """Say whether this computes the same."""
+        return hasattr(original, "variance_epsilon")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (..., size) to (..., size)."""
+        return rms_norm(x, self.weight, self.epsilon)
+
+
+class _RmsNorm(torch.autograd.Function):
+    """Keeps x and one number per token."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, gain: torch.Tensor, epsilon: float) -> torch.Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = torch.rsqrt(length.square_().div_(x.shape[-1]).add_(epsilon))  # (..., 1)
+        ctx.save_for_backward(x, gain, scale)
+        return (x * scale).to(x.dtype).mul_(gain)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, gain, scale = ctx.saved_tensors
+        normal = x * scale  # float32
+        d_gain = None
+        if ctx.needs_input_grad[1]:
+            d_gain = (normal * gradient).flatten(0, -2).sum(0).to(gain.dtype)
+        inner = gradient * gain
+        # dx = scale * (inner - normal * mean(inner * normal))
+        mean = torch.linalg.vecdot(normal, inner.float()).unsqueeze(-1).div_(x.shape[-1])
+        d_x = normal.mul_(mean).sub_(inner).mul_(scale.neg())
+        return d_x.to(x.dtype), d_gain, None

@@ -1,0 +1,181 @@
+"""Find the folder that a run belongs in, and hold it: two processes never train in one folder.
+
+What holds it is a lock of the operating system on the file `.lock` in the folder. It ends with
+the process, however that ends, so there is nothing to clean up after a kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tunefork.core.errors import RunError
+from tunefork.core.files import home, read_json, writing
+from tunefork.core.hashing import hash_file, hash_json
+from tunefork.models import Base
+from tunefork.workflow.runs import RunFolder
+from tunefork.workflow.spec import Project
+
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def claimed_run(
+    project: Project, base: Base, *, out: Path | None, resume: bool
+) -> Iterator[RunFolder]:
+    """Give the folder to run in, held until training there ends.
+
+    A run is known by its spec, its data files and its base. With `resume` the newest run of the
+    same identity goes on; without it a new folder is taken. Where nothing is written into a new
+    folder, nothing is left of it.
+
+    Raises:
+        RunError: `out` holds something else, or another process trains in the folder.
+    """
+    identity = _identity(project, base)
+    with contextlib.ExitStack() as stack:
+        if out is not None:
+            path = _hold_given(stack, out, identity, resume)
+        else:
+            name = f"{project.name}-{identity.split(':')[1][:8]}"
+            path = _hold_at_home(stack, name, resume)
+        yield RunFolder(path, identity)
+
+
+def _identity(project: Project, base: Base) -> str:
+    spec = project.spec
+    files = [spec.data.train, *([spec.data.validation] if spec.data.validation else [])]
+    paths = [project.path(name) for name in files]
+    return hash_json(
+        [
+            # The gate and the questions may change without making it another training run.
+            # Files count by what is in them, not by where they lie.
+            spec.model_dump(
+                mode="json",
+                exclude={
+                    "goal": True,
+                    "base": True,
+                    "golden": True,
+                    "gate": True,
+                    "date": True,
+                    "data": {"train", "validation", "documents"},
+                },
+            ),
+            [hash_file(path) if path.is_file() else None for path in paths],
+            base.hash(),
+        ]
+    )
+
+
+def _hold_given(stack: contextlib.ExitStack, out: Path, identity: str, resume: bool) -> Path:
+    with writing(out):
+        path = out.resolve()
+        _check_given(path, identity, resume)
+        stack.enter_context(_held(path))
+        _check_given(path, identity, resume)  # another process may have been quicker
+    return path
+
+
+def _check_given(out: Path, identity: str, resume: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise RunError("this is a file, not a folder", where=out, hint="name another folder")
+    if _is_blank(out):
+        return
+    record = out / "record.json"
+    if not record.is_file():
+        raise RunError("the folder is not empty", where=out, hint="name a new folder with `--out`")
+    if not resume:
+        raise RunError(
+            "the folder already holds a run",
+            where=out,
+            hint="go on with `--resume`, or name a new folder with `--out`",
+        )
+    if read_json(record).get("identity") != identity:
+        raise RunError(
+            "the folder holds a run of another spec, other data or another base",
+            where=out,
+            hint="undo the change to resume it, or name a new folder with `--out`",
+        )
+
+
+def _hold_at_home(stack: contextlib.ExitStack, name: str, resume: bool) -> Path:
+    runs = home() / "runs"
+    numbered = (runs / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+    if resume:
+        existing = list(itertools.takewhile(Path.exists, numbered))
+        begun = [path for path in existing if (path / "record.json").is_file()]
+        if begun:
+            stack.enter_context(_held(begun[-1]))
+            return begun[-1]
+        return _hold_at_home(stack, name, resume=False)
+    for path in numbered:
+        # Who holds a blank folder is about to write into it: the next one is ours.
+        if _is_blank(path):
+            with contextlib.suppress(_Busy), contextlib.ExitStack() as attempt:
+                attempt.enter_context(_held(path))
+                if _is_blank(path):
+                    stack.push(attempt.pop_all())
+                    return path
+    raise AssertionError("numbers do not end")
+
+
+class _Busy(RunError):
+    """Another process trains in the folder."""
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder, made where there is none; a finished run may be read by all at once.
+
+    Raises:
+        RunError: Another process holds it.
+    """
+    if (folder / "result.json").is_file():
+        yield
+        return
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    lock_file = folder / _LOCK
+    lock = FileLock(lock_file)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise _busy(folder) from None
+        lock_file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        if _is_blank(folder) or (folder / "result.json").is_file():
+            # Nobody goes on here. Removed while held: who opened it meanwhile sees that it is gone.
+            with contextlib.suppress(OSError):
+                lock_file.unlink()
+        lock.release()
+        with contextlib.suppress(OSError):  # not empty, or taken by another run
+            for place in made:
+                place.rmdir()
+
+
+def _busy(folder: Path) -> _Busy:
+    holder = ""
+    with contextlib.suppress(OSError, ValueError):
+        holder = f" (process {int((folder / _LOCK).read_text(encoding='utf-8'))})"
+    return _Busy(
+        f"another process trains in this folder{holder}",
+        where=folder,
+        hint="wait until it has ended or stop it, or name another folder with `--out`",
+    )
+
+
+def _is_blank(folder: Path) -> bool:
+    """Say whether nothing of worth is there; a kill may have left a half-written file."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(
+        path.suffix == ".partial" or path.name == _LOCK for path in folder.iterdir()
+    )
