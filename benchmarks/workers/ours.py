@@ -10,15 +10,16 @@ import torch
 
 from benchmarks.workers.common import Job, Meter, RefusedError, Rows, run_worker
 from benchmarks.workers.moved import distance_moved
+from tunefork.core.memory import keep_freed_memory
 from tunefork.data.tokens import TokenRows
 from tunefork.models import collate, find_base, load_model, pack
 from tunefork.objectives import Sft
 from tunefork.strategies import Full, Lora, Strategy
 from tunefork.training import TrainSettings, TrainStep
 from tunefork.training.optimizer import MasterAdamW
+from tunefork.workflow.derive import room
 
 _DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
-_TOKENS_AT_ONCE = 2048  # what `workflow/derive.py` gives a run
 
 
 def engine_settings(cell: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def engine_settings(cell: dict[str, Any]) -> dict[str, Any]:
     """
     if cell["dtype"] not in _DTYPES:
         raise RefusedError(f"no number format `{cell['dtype']}`")
-    wanted = {"checkpointing": cell["is_checkpointed"], "compile": cell["is_compiled"]}
+    wanted = {"recompute": cell["is_checkpointed"], "compile": cell["is_compiled"]}
     asked = {name for name, is_wanted in wanted.items() if is_wanted}
     unknown = asked - TrainSettings.model_fields.keys()
     if unknown:
@@ -39,25 +40,29 @@ def engine_settings(cell: dict[str, Any]) -> dict[str, Any]:
 
 def measure(job: Job, rows: Rows) -> dict[str, Any]:
     """Train on the job's steps as `training.loop.train` does, which shuffles rows itself."""
+    base = find_base(job.model)
     settings = TrainSettings(
         epochs=1,
         learning_rate=job.learning_rate,
         batch_tokens=1,
-        micro_tokens=_TOKENS_AT_ONCE,
+        micro_tokens=room(base, int(rows.lengths.max()))[0],
         warmup=0,
         final_learning_rate=1,  # constant
         **engine_settings(job.cell),
     )
     data = _token_rows(rows)
     meter = Meter()
+    keep_freed_memory()
     meter.before_model()
-    model = load_model(find_base(job.model), device="cpu", dtype=_DTYPES[job.cell["dtype"]])
+    model = load_model(base, device="cpu", dtype=_DTYPES[job.cell["dtype"]])
     strategy = _attach(model, job.adapter)
-    step_module = TrainStep(model, Sft()).train()
+    step_module = TrainStep(model, Sft(), recompute=settings.recompute).train()
     optimizer = MasterAdamW(strategy.parameters(model), settings)
     meter.before_training()
     for step in job.steps:
-        batches = [collate(data, chosen) for chosen in _micro_batches(step, data, job.cell)]
+        batches = [
+            collate(data, chosen) for chosen in _micro_batches(step, data, job.cell, settings)
+        ]
         weight = sum(float(batch.weights.sum()) for batch in batches)
         total = 0.0
         for batch in batches:
@@ -78,12 +83,14 @@ def _attach(model: Any, adapter: str | None) -> Strategy:
     return strategy
 
 
-def _micro_batches(step: list[int], data: TokenRows, cell: dict[str, Any]) -> list[list[int]]:
-    by_length = sorted(step, key=lambda row: -int(data.lengths[row]))
+def _micro_batches(
+    step: list[int], data: TokenRows, cell: dict[str, Any], settings: TrainSettings
+) -> list[list[int]]:
     at_once = cell["rows_at_once"]
     if at_once:
+        by_length = sorted(step, key=lambda row: -int(data.lengths[row]))
         return [by_length[i : i + at_once] for i in range(0, len(by_length), at_once)]
-    return pack(data, step, _TOKENS_AT_ONCE)
+    return pack(data, step, settings.micro_tokens)
 
 
 def _token_rows(rows: Rows) -> TokenRows:

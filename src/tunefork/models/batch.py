@@ -78,10 +78,11 @@ def collate(
 
 
 def pack(rows: TokenRows, chosen: Sequence[int], limit: int) -> list[list[int]]:
-    """Cut rows into batches of at most `limit` computed tokens (one row at least).
+    """Cut rows into batches of at most `limit` tokens to compute (one row at least).
 
-    Rows that begin alike come together, since what they share is computed once; otherwise rows of
-    similar length do, the longest first.
+    Rows that begin alike come together, since what they share is computed once; the tokens with
+    which a batch's first rows begin alike do not count. Otherwise rows of similar length come
+    together, the longest first.
     """
     lengths = rows.lengths
     groups = clusters([rows.row(index)[0] for index in chosen])
@@ -91,14 +92,16 @@ def pack(rows: TokenRows, chosen: Sequence[int], limit: int) -> list[list[int]]:
     ]
     ordered.sort(key=lambda group: -lengths[group[0][0]])
     batches: list[list[int]] = []
-    filled = limit
-    for group, shared in ordered:
-        is_there = False  # whether the batch has the shared beginning already
+    filled, first = limit, -1  # first: the group that the batch began with
+    for number, (group, shared) in enumerate(ordered):
+        is_there = False  # whether the batch has the group's shared beginning already
         for index in group:
-            needed = int(lengths[index]) - (shared if is_there else 0)
+            own = int(lengths[index]) - shared
+            needed = own if is_there or number == first else own + shared
             if filled + needed > limit or not batches:
                 batches.append([])
-                filled, needed = 0, int(lengths[index])
+                # What all rows of a batch share comes free, or there would be few to share it.
+                filled, first, needed = 0, number, own
             batches[-1].append(index)
             filled += needed
             is_there = True

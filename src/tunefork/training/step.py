@@ -6,9 +6,12 @@ wrappers for several devices see all of it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tunefork.models import Batch
 from tunefork.objectives import Loss, Objective
@@ -17,11 +20,30 @@ from tunefork.objectives import Loss, Objective
 class TrainStep(nn.Module):
     """A model and an objective, as one module."""
 
-    def __init__(self, model: Any, objective: Objective) -> None:
+    def __init__(self, model: Any, objective: Objective, *, recompute: bool = False) -> None:
+        """Join them.
+
+        Args:
+            model: What `load_model` returned, with a strategy attached.
+            objective: What is learned.
+            recompute: Keep only what enters each layer for the backward pass, and compute the
+                rest again (Chen et al. 2016, arXiv 1604.06174): a third more time, for a
+                fraction of the memory.
+        """
         super().__init__()
         self.model = model
         self.objective = objective
+        if recompute:
+            _recompute_layers(model)
 
     def forward(self, batch: Batch) -> Loss:
         """Return the summed loss of a batch and its weight."""
         return self.objective.loss(self.model, batch)
+
+
+def _recompute_layers(model: Any) -> None:
+    # What `gradient_checkpointing_enable` sets, without making the embeddings' result trainable.
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.gradient_checkpointing = True
+            module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)

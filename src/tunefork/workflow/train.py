@@ -9,7 +9,7 @@ from typing import Any
 from tunefork.core.errors import InternalError
 from tunefork.core.events import Noted, Sink, Warned
 from tunefork.core.files import new_folder, write_json
-from tunefork.core.memory import peak_resident_bytes, resident_bytes
+from tunefork.core.memory import keep_freed_memory, peak_resident_bytes, resident_bytes
 from tunefork.evaluation import Setting
 from tunefork.models import Base, find_base, hash_parameters, load_model
 from tunefork.objectives import Sft
@@ -78,6 +78,7 @@ def _train(
     project: Project, run: RunFolder, prepared: Prepared, plan: Derived, *, resume: bool, sink: Sink
 ) -> dict[str, Any]:
     base = prepared.base
+    keep_freed_memory()
     before_bytes = resident_bytes()
     model = load_model(base)
     plan.strategy.attach(model, plan.settings.seed)
@@ -91,7 +92,7 @@ def _train(
         what = "; ".join(changes)
         sink(Warned(f"since the run began, {what}: the result will not be the same bits"))
     outcome = run_loop(
-        TrainStep(model, Sft()),
+        TrainStep(model, Sft(), recompute=plan.settings.recompute),
         plan.strategy.parameters(model),
         prepared.data,
         plan.settings,

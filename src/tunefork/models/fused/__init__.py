@@ -9,26 +9,28 @@ from __future__ import annotations
 from typing import Any
 
 from tunefork.models.fused.attention import RotaryAttention
+from tunefork.models.fused.layer import DecoderLayer
 from tunefork.models.fused.mlp import SwigluMlp
 from tunefork.models.fused.norm import RmsNorm
 
 # Families of transformers whose layers are known to be what the fused parts compute.
 _FAMILIES = ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3")
-_Part = type[RmsNorm] | type[SwigluMlp] | type[RotaryAttention]
+_Part = type[RmsNorm] | type[SwigluMlp] | type[RotaryAttention] | type[DecoderLayer]
 _PARTS: dict[str, _Part] = {
     **{f"{family}RMSNorm": RmsNorm for family in _FAMILIES},
     **{f"{family}MLP": SwigluMlp for family in _FAMILIES},
     **{f"{family}Attention": RotaryAttention for family in _FAMILIES},
+    **{f"{family}DecoderLayer": DecoderLayer for family in _FAMILIES},
 }
 
 
 def fuse(model: Any) -> None:
     """Replace the parts of a freshly loaded model that have a fused counterpart."""
-    # Innermost first: the norms inside an attention are replaced before it is.
+    # Innermost first: what a part is made of is replaced before the part.
     for name, module in reversed(list(model.named_modules())):
         part = _PARTS.get(type(module).__name__)
         if part is not None and part.replaces(module):
             model.set_submodule(name, part(module))
 
 
-__all__ = ["RmsNorm", "RotaryAttention", "SwigluMlp", "fuse"]
+__all__ = ["DecoderLayer", "RmsNorm", "RotaryAttention", "SwigluMlp", "fuse"]

@@ -47,19 +47,22 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if trains_hidden else None
         d_head = torch.zeros_like(head, dtype=torch.float32) if trains_head else None
         n_rows = max(1, _CHUNK_BYTES // (4 * head.shape[0]))
+        room = torch.empty(min(n_rows, len(hidden)), head.shape[0], device=hidden.device)
         for begin in range(0, len(hidden), n_rows):
             part = slice(begin, begin + n_rows)
-            logits = hidden[part] @ head.T
             target, weight = targets[part].unsqueeze(1), weights[part].unsqueeze(1)
-            log_sum = torch.logsumexp(logits.float(), dim=1, keepdim=True)
-            chosen = logits.gather(1, target)
-            total += ((log_sum - chosen) * weight).sum()
+            logits = hidden[part] @ head.T
+            wide = room[: len(logits)].copy_(logits)  # float32
+            largest = wide.amax(dim=1, keepdim=True)
+            chosen = wide.gather(1, target) - largest
+            exponentials = wide.sub_(largest).exp_()
+            total_of = exponentials.sum(dim=1, keepdim=True)
+            total += ((total_of.log() - chosen) * weight).sum()
             if d_hidden is None and d_head is None:
                 continue
             # d loss / d logits = weight * (softmax - one_hot)
-            d_logits = torch.softmax(logits, dim=1, dtype=torch.float32)
-            d_logits.scatter_add_(1, target, torch.full_like(chosen, -1.0, dtype=torch.float32))
-            d_short = d_logits.mul_(weight).to(head.dtype)
+            d_logits = exponentials.mul_(weight / total_of)
+            d_short = logits.copy_(d_logits.scatter_add_(1, target, -weight))
             if d_hidden is not None:
                 torch.mm(d_short, head, out=d_hidden[part])
             if d_head is not None:

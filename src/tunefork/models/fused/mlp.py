@@ -9,6 +9,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from tunefork.models.fused.recompute import computed_again
+
 
 def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """Return silu(gate) * up; all three of one shape."""
@@ -31,7 +33,10 @@ class SwigluMlp(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., size) to (..., size)."""
-        y: torch.Tensor = self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        mixed = swiglu(gate, up)
+        with computed_again(mixed, lambda: swiglu(gate, up)):
+            y: torch.Tensor = self.down_proj(mixed)
         return y
 
 
