@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from tunefork.models.attention import AttentionSettings, masked_attention
 
-# Segments share one padded batch while the shortest is at least this share of the longest.
-_SHORTEST_SHARE = 0.7
+# Pairs of a query and a key, of one head, that take as long as the calls of one more group.
+_WORTH_A_GROUP = 1 << 15
 # Softmax over bf16 runs 2 to 4 times faster on a CPU where rows are whole vectors.
 _ROUND_KEYS = 32
 _BLOCK = 256  # queries of a segment whose scores exist at once
@@ -365,20 +365,21 @@ def _key_gradient(padded: torch.Tensor, tables: _Tables) -> torch.Tensor:
 
 
 def _similar(queries: Sequence[int], keys: Sequence[int]) -> list[list[int]]:
-    """Split segment numbers into groups of similar numbers of queries and of keys."""
+    """Split segment numbers into groups: padding costs products, and each group costs calls.
+
+    From the longest on, a segment opens a group where that saves it, and the shorter ones after
+    it, more padding than a group costs.
+    """
     groups: list[list[int]] = []
-    for number in sorted(range(len(queries)), key=lambda n: (-queries[n], -keys[n])):
-        for group in groups:
-            longest = group[0]
-            few, many = sorted((keys[number], keys[longest]))
-            if (
-                queries[number] >= _SHORTEST_SHARE * queries[longest]
-                and few >= _SHORTEST_SHARE * many
-            ):
-                group.append(number)
-                break
-        else:
-            groups.append([number])
+    longest = most_keys = 0
+    order = sorted(range(len(queries)), key=lambda number: (-queries[number], -keys[number]))
+    for at, number in enumerate(order):
+        most_keys = max(most_keys, keys[number])
+        saved = longest * most_keys - queries[number] * keys[number]
+        if not groups or saved * (len(order) - at) > _WORTH_A_GROUP:
+            groups.append([])
+            longest, most_keys = queries[number], keys[number]
+        groups[-1].append(number)
     return [sorted(group) for group in groups]
 
 
