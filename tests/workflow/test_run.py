@@ -251,7 +251,7 @@ def test_a_run_reads_and_renders_each_row_once(
         rendered.append(str(example.where))
         return draft(renderer, example)
 
-    monkeypatch.setattr("tunefork.data.read.text_lines", counted)
+    monkeypatch.setattr("tunefork.data._json.text_lines", counted)
     monkeypatch.setattr(Renderer, "draft", drafted)
     for sitting in range(2):
         run_project(load_project(spec), out=tmp_path / f"run{sitting}", sink=no_sink)

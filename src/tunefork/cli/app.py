@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from tunefork import __version__
-from tunefork.cli import chat, demo, evaluate, init, run, train
+from tunefork.cli import (
+    backup,
+    chat,
+    check,
+    clean,
+    convert,
+    datasets,
+    demo,
+    evaluate,
+    init,
+    lineage,
+    models,
+    promote,
+    replay,
+    run,
+    runs,
+    select,
+    train,
+    verify,
+)
 from tunefork.core.errors import UsageError
 
 _INTERRUPTED = 130  # how typer reports Ctrl-C, as shells do
@@ -42,13 +62,26 @@ def _options(
 _VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "init": init.init,
+    "check": check.check,
+    "select": select.select,
+    "convert": convert.convert,
     "train": train.train,
     "eval": evaluate.evaluate,
     "run": run.run,
     "chat": chat.chat,
+    "lineage": lineage.lineage,
+    "replay": replay.replay,
+    "promote": promote.promote,
+    "rollback": promote.rollback,
+    "verify": verify.verify,
+    "gc": clean.gc,
+    "backup": backup.backup,
 }
+_GROUPS = {"datasets": datasets.app, "runs": runs.app, "models": models.app}
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
 def run_app(arguments: list[str]) -> None:
@@ -57,12 +90,19 @@ def run_app(arguments: list[str]) -> None:
     Raises:
         UsageError: The command line does not fit the command.
         KeyboardInterrupt: The user stopped it.
+        SystemExit: The command left with an exit code of its own.
     """
     try:
         code = app(arguments, prog_name="tunefork", standalone_mode=False)
     except _BadCommandLine as error:
-        command = ["tunefork", *(name for name in arguments[:1] if name in _VERBS), "--help"]
+        command = [
+            "tunefork",
+            *(name for name in arguments[:1] if name in {*_VERBS, *_GROUPS}),
+            "--help",
+        ]
         message = error.format_message().strip().rstrip(".")
         raise UsageError(message, hint=f"`{' '.join(command)}` shows what it takes") from error
     if code == _INTERRUPTED:
         raise KeyboardInterrupt
+    if code:
+        sys.exit(code)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tunefork.core.errors import DataError, Where, did_you_mean
 from tunefork.core.hashing import canonical_json
+from tunefork.data._record import json_kind
 from tunefork.data.example import Message
-from tunefork.data.read import json_kind
 
 ROLES = ("assistant", "developer", "system", "tool", "user")
 # What other tools call the same roles.
-_OTHER_ROLES = {
+OTHER_ROLES = {
     "ai": "assistant",
+    "bing": "assistant",
     "bot": "assistant",
     "chatbot": "assistant",
+    "chatgpt": "assistant",
     "function": "tool",
     "gpt": "assistant",
     "human": "user",
@@ -22,6 +25,9 @@ _OTHER_ROLES = {
     "observation": "tool",
 }
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_WEIGHTS = ("weight", "loss_weight")
+_SWITCHES = ("loss", "train")  # true or false
+_TRAINED = frozenset((*_WEIGHTS, *_SWITCHES))
 _SHAPE = '{"role": "user", "content": "…"}'
 
 
@@ -41,7 +47,7 @@ def read_messages(value: object, where: Where) -> tuple[Message, ...]:
         raise DataError(
             "`messages` is an empty list", where=where, hint="remove the row or fill it"
         )
-    return tuple(_read_message(item, f"messages[{at}]", where) for at, item in enumerate(value))
+    return tuple(read_message(item, f"messages[{at}]", where) for at, item in enumerate(value))
 
 
 def read_tools(value: object, where: Where) -> tuple[dict[str, Any], ...]:
@@ -50,15 +56,27 @@ def read_tools(value: object, where: Where) -> tuple[dict[str, Any], ...]:
     Raises:
         DataError: where it is not a list of objects.
     """
-    if value is None:
+    if value is None or value == "":
         return ()
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+    tools = value
+    if isinstance(value, str):  # as tables hold them
+        try:
+            tools = json.loads(value)
+        except (ValueError, RecursionError):
+            tools = None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise DataError(
             "`tools` must be a list of objects",
             where=where,
             hint='write them as OpenAI does: [{"type": "function", "function": {…}}]',
         )
-    return tuple(value)
+    return tuple(map(_in_function, tools))
+
+
+def _in_function(tool: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool as OpenAI writes it; some tools write only what stands in its `function`."""
+    is_bare = "name" in tool and "function" not in tool and "type" not in tool
+    return {"type": "function", "function": tool} if is_bare else tool
 
 
 def read_text(value: object, name: str, where: Where) -> str:
@@ -84,7 +102,12 @@ def read_text(value: object, name: str, where: Where) -> str:
     return value
 
 
-def _read_message(item: object, name: str, where: Where) -> Message:
+def read_message(item: object, name: str, where: Where) -> Message:
+    """Return one turn.
+
+    Raises:
+        DataError: where it has the wrong shape.
+    """
     if not isinstance(item, dict):
         raise DataError(
             f"`{name}` must be an object, but is {json_kind(item)}",
@@ -96,7 +119,7 @@ def _read_message(item: object, name: str, where: Where) -> Message:
     return Message(
         role=role,
         content=_read_content(item, name, where, may_be_null=bool(tool_calls)),
-        weight=_read_weight(item.get("weight"), name, where),
+        weight=_read_weight(item, name, where),
         reasoning=_read_reasoning(item, name, where),
         tool_calls=tool_calls,
         tool_call_id=_read_optional(item, "tool_call_id", name, where),
@@ -114,7 +137,7 @@ def _read_role(item: dict[str, Any], name: str, where: Where) -> str:
     if role in ROLES:
         return str(role)
     known = ", ".join(ROLES)
-    near = _OTHER_ROLES.get(role) if isinstance(role, str) else None
+    near = OTHER_ROLES.get(role) if isinstance(role, str) else None
     hint = f"did you mean `{near}`?" if near else did_you_mean(str(role), list(ROLES)) or ""
     raise DataError(
         f"`{name}` has the unknown role {_cut(role)}; the roles are {known}",
@@ -149,14 +172,22 @@ def _cut(value: object) -> str:
     return text if len(text) <= 60 else text[:60] + "…"
 
 
-def _read_weight(value: object, name: str, where: Where) -> float:
+def _read_weight(item: dict[str, Any], name: str, where: Where) -> float:
+    """Return whether a turn is trained, which other tools spell in other ways."""
+    if _TRAINED.isdisjoint(item):  # as in nearly all turns
+        return 1.0
+    for key in _SWITCHES:
+        if isinstance(item.get(key), bool):
+            return float(item[key])
+    key = next((key for key in _WEIGHTS if item.get(key) is not None), "weight")
+    value = item.get(key)
     if value is None:
         return 1.0
     if isinstance(value, bool) or value not in (0, 1):
         raise DataError(
-            f"`{name}.weight` must be 0 or 1, but is {_cut(value)}",
+            f"`{name}.{key}` must be 0 or 1, but is {_cut(value)}",
             where=where,
-            hint="1 trains this turn, 0 leaves it out; without `weight` it is trained",
+            hint=f"1 trains this turn, 0 leaves it out; without `{key}` it is trained",
         )
     return float(value == 1)
 
@@ -185,4 +216,7 @@ def _read_tool_calls(value: object, name: str, where: Where) -> tuple[dict[str, 
                 hint='write them as OpenAI does: [{"type": "function", "function": '
                 '{"name": "…", "arguments": "…"}}]',
             )
-    return tuple(calls)
+    # Parquet has every key in every row, those that a row does not set as null.
+    return tuple(
+        {key: part for key, part in (call or {}).items() if part is not None} for call in calls
+    )

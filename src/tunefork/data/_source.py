@@ -16,6 +16,7 @@ from tunefork.core.events import Progress, Sink
 from tunefork.core.hashing import hash_file, hash_json
 from tunefork.data._batches import Batch, render_batches
 from tunefork.data._chunks import Chunk, FolderChunks, MemoryChunks
+from tunefork.data._compressed import ending, is_packed
 from tunefork.data._text import unreadable
 from tunefork.data.example import Example
 from tunefork.data.facts import asked, facts_of
@@ -39,17 +40,18 @@ class Source:
     sink: Sink
 
     def digest(self) -> tuple[str, int]:
-        """Return the file's hash, and how many lines end in it.
+        """Return the file's hash, and how many lines end in it: 0 where it has none to count.
 
         Raises:
             DataError: where it cannot be read.
         """
         digest, n_lines = hashlib.sha256(), 0
+        has_lines = not is_packed(self.path) and ending(self.path) not in (".parquet", ".xlsx")
         try:
             with self.path.open("rb") as file:
                 while data := file.read(_READ_BYTES):
                     digest.update(data)
-                    n_lines += data.count(b"\n")
+                    n_lines += data.count(b"\n") if has_lines else 0
         except OSError as error:
             raise unreadable(self.path, error) from error
         return digest.hexdigest(), n_lines
@@ -59,7 +61,7 @@ class Source:
         found = hash_json(
             [
                 digest,
-                self.path.suffix.lower(),
+                ending(self.path),
                 dict(self.mapping) if self.mapping is not None else None,
                 self.seed,
                 self.renderer.fingerprint,
@@ -132,4 +134,9 @@ def _joined(batches: list[Chunk]) -> Chunk:
 
 def _code_hash() -> str:
     """Return a hash of the code that makes rows of a file."""
-    return hash_json([hash_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))])
+    return hash_json([hash_file(path) for path in sorted(_code())])
+
+
+def _code() -> list[Path]:
+    folder = Path(__file__).parent
+    return [*folder.glob("*.py"), *folder.glob("formats/*.py")]

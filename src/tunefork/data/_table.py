@@ -49,7 +49,7 @@ def table_rows(path: Path, usual: str) -> Iterator[tuple[dict[str, str], Where] 
         if not row:  # a blank line
             continue
         if not header:
-            header = _check_header(row, where)
+            header = check_header(row, where)
         elif len(row) == len(header):
             yield dict(zip(header, row, strict=True)), where
         else:
@@ -80,7 +80,12 @@ def _names(header: str, mark: str) -> list[str]:
     return [name.strip() for name in row]
 
 
-def _check_header(row: list[str], where: Where) -> list[str]:
+def check_header(row: list[str], where: Where) -> list[str]:
+    """Return the names of the columns.
+
+    Raises:
+        DataError: where two have the same.
+    """
     names = [name.strip() for name in row]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:

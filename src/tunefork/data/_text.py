@@ -1,4 +1,7 @@
-"""Read a text file line by line: UTF-8, or UTF-16 that says so. Say exactly where it is neither."""
+"""Read a text file, packed or not, line by line: UTF-8, or UTF-16 that says so.
+
+Where it is neither, the error says exactly where.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tunefork.core.errors import DataError, Where
+from tunefork.data._compressed import open_unpacked
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -16,7 +20,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (1-based line, its text with line end); a leading byte order mark is dropped."""
     try:
-        with path.open("rb") as file:
+        with open_unpacked(path) as file:
             is_utf16 = file.peek(2).startswith(_UTF16)
             yield from (_utf16_lines if is_utf16 else _utf8_lines)(file, path)
     except OSError as error:

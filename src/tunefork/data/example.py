@@ -1,11 +1,22 @@
-"""What a row of data becomes, whatever file format it came in: a conversation and its place."""
+"""What a row of data becomes, whatever file format it came in, and its place.
+
+    Example      a conversation                          learned by sft
+    Preference   a prompt, a better and a worse answer   dpo
+    Judged       a prompt and an answer, good or not     kto
+    Labelled     a text and its label                    classify
+    Text         a text                                  pretrain
+
+Each is frozen and has a `kind`, so that an objective can say which kinds it takes.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from tunefork.core.errors import Where
+
+Kind = Literal["chat", "preference", "judged", "labelled", "text"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ class Message:
 class Example:
     """One row: a conversation with at least one assistant turn, and where it was read."""
 
+    kind: ClassVar[Kind] = "chat"
+
     messages: tuple[Message, ...]
     where: Where
     tools: tuple[dict[str, Any], ...] = ()
@@ -59,3 +72,56 @@ class Example:
         turns = [index for index, turn in enumerate(self.messages) if turn.role == "assistant"]
         assert turns, f"an example without an assistant turn was built: {self.where}"
         return turns[-1]
+
+
+@dataclass(frozen=True)
+class Preference:
+    """One row: a conversation so far, and two ways to go on, of which the first is better.
+
+    Both ways begin with an assistant turn; mostly they are just that.
+    """
+
+    kind: ClassVar[Kind] = "preference"
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    where: Where
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row: a conversation so far, an answer, and whether the answer is good."""
+
+    kind: ClassVar[Kind] = "judged"
+
+    prompt: tuple[Message, ...]
+    completion: tuple[Message, ...]
+    is_good: bool
+    where: Where
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One row: a text and the name of its label."""
+
+    kind: ClassVar[Kind] = "labelled"
+
+    text: str
+    label: str
+    where: Where
+
+
+@dataclass(frozen=True)
+class Text:
+    """One row: a text."""
+
+    kind: ClassVar[Kind] = "text"
+
+    text: str
+    where: Where
+
+
+Row = Example | Preference | Judged | Labelled | Text

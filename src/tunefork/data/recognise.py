@@ -1,77 +1,112 @@
-"""Which of the known shapes a file's rows have, and the rows as examples."""
+"""Which of the known shapes a file's rows have, and the rows as what an objective can learn from.
+
+Entry points: `scan_rows` for rows of any kind, `scan_examples` and `load_examples` for those of
+conversations alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from tunefork.core.errors import DataError, SpecError, Where, did_you_mean
-from tunefork.core.hashing import canonical_json
-from tunefork.data._messages import read_messages, read_text, read_tools
-from tunefork.data.example import Example, Message
-from tunefork.data.read import Record, scan_records
+from tunefork.core.errors import DataError, Where, did_you_mean
+from tunefork.data._record import Record
+from tunefork.data.example import Example, Kind, Row
+from tunefork.data.formats.form import Fields, Format, itself
+from tunefork.data.formats.known import FORMATS, candidates
+from tunefork.data.formats.mapped import mapped_format
+from tunefork.data.formats.unknown import column_list, unclear_shape, unknown_shape
+from tunefork.data.read import data_files, scan_records
 
+__all__ = [
+    "FORMATS",
+    "Faults",
+    "Fields",
+    "Format",
+    "Recognised",
+    "load_examples",
+    "recognise",
+    "scan_examples",
+    "scan_rows",
+]
+
+_HEAD_ROWS = 20  # that decide the format
 _MAX_DETAILS = 5
-_MAP_KEYS = ("assistant", "system", "user")
-# Column names seen in the wild, the likeliest first; used only to suggest a `data.map`.
-_USUAL_NAMES = {
-    "user": ("user", "prompt", "instruction", "question", "query", "input", "human", "text"),
-    "assistant": ("assistant", "response", "answer", "output", "completion", "reply", "target"),
-    "system": ("system", "system_prompt"),
+# Of rows that are no conversations: what they are, who learns from them, what to do meanwhile.
+_OTHER_KINDS: dict[Kind, tuple[str, str, str]] = {
+    "preference": ("better and worse answers", "dpo", "takes the better answers"),
+    "judged": ("answers judged good or bad", "kto", "takes the good answers"),
+    "labelled": ("texts with a label", "classify", "makes the label the answer"),
+    "text": ("plain texts", "pretrain", ""),
 }
-
-Fields = Mapping[str, Any]  # one row as read: any JSON values
 
 
 @dataclass(frozen=True)
-class Format:
-    """A shape that rows can have: the columns it needs, and how a row becomes an example."""
+class Recognised:
+    """The format of a file, and what speaks for it."""
 
-    name: str
-    required: tuple[str, ...]
-    build: Callable[[Fields, Where], Example]
+    file: Path
+    format: Format
+    columns: tuple[str, ...]  # that are read
+    unused: tuple[str, ...]  # that are not
+    n_rows: int  # that were looked at
+    n_fit: int  # of them, those that have the format
 
 
 def recognise(record_fields: Fields) -> Format | None:
-    """Return the first known format whose columns are all there, or None."""
-    for known in FORMATS:
-        if all(column in record_fields for column in known.required):
-            return known
-    return None
+    """Return the format of a row, or None where it has none, or more than one."""
+    found = candidates(record_fields)
+    return found[0] if len(found) == 1 else None
+
+
+def scan_rows(
+    path: Path,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    tell: Callable[[Recognised], None] = lambda _: None,
+) -> Iterator[Row | DataError]:
+    """Yield the rows of a file or folder, and in the place of each bad row its error.
+
+    The first rows of a file decide its format and every row must fit it; further columns are
+    ignored. `mapping` names the columns of a format we do not know: `{"user": …, "assistant": …}`
+    and, if there is one, `"system"`; or those of another kind, see `docs/formats.md`. `tell` is
+    told the format of each file before its rows come, and again where a later row has more columns.
+
+    Raises:
+        SpecError: where the mapping itself is wrong.
+        DataError: where a file as a whole cannot be read, or its format not be told. In a folder
+            such a file is one bad row.
+    """
+    mapped = None if mapping is None else mapped_format(mapping)
+    files, is_folder = data_files(path)
+    for file in files:
+        try:
+            yield from _scan_file(file, mapped, tell)
+        except DataError as error:
+            if not is_folder:
+                raise
+            message = f"the whole file is left out: {error.message}"
+            yield DataError(message, where=error.where, hint=error.hint, details=error.details)
 
 
 def scan_examples(
     path: Path, mapping: Mapping[str, str] | None = None
 ) -> Iterator[Example | DataError]:
-    """Yield a file's rows as examples, and in the place of each bad row its error.
-
-    The first row decides the format and every row must fit it; further columns are ignored.
-    `mapping` names the columns of a format we do not know: `{"user": …, "assistant": …}` and,
-    if there is one, `"system"`.
+    """Yield conversations as `scan_rows` does; rows of another kind are one error, and the end.
 
     Raises:
         SpecError: where the mapping itself is wrong.
-        DataError: where the file as a whole cannot be read.
+        DataError: where the file as a whole cannot be read, or its format not be told.
     """
-    mapped = None if mapping is None else _mapped(mapping)
-    form: Format | None = None
-    for found in scan_records(path):
-        if isinstance(found, DataError):
-            yield found
-            continue
-        try:
-            if form is None:
-                form = _decide(mapped, found)
-            example = _build(form, found)
-        except DataError as error:
-            yield error
-            if form is None:  # then no row of the file can be understood
-                return
-            continue
-        yield example
+    told: list[Recognised] = []
+    for row in scan_rows(path, mapping, tell=told.append):
+        if told and told[-1].format.kind != "chat":
+            yield _of_another_kind(told[-1], row)
+            return
+        assert isinstance(row, Example | DataError), "the format says what its rows become"
+        yield row
 
 
 def load_examples(path: Path, mapping: Mapping[str, str] | None = None) -> list[Example]:
@@ -122,142 +157,151 @@ class Faults:
         )
 
 
-def _decide(mapped: Format | None, first: Record) -> Format:
-    """Return the format of a file by its first row."""
-    if mapped is None:
-        known = recognise(first.fields)
-        if known is None:
-            raise _unknown_shape(first)
-        return known
+def _scan_file(
+    file: Path, mapped: Format | None, tell: Callable[[Recognised], None]
+) -> Iterator[Row | DataError]:
+    found = scan_records(file)
+    head, broken = _head(found)
+    rows = [row for row in head if isinstance(row, Record)]
+    evidence = _told(file, mapped, rows, tell) if rows else None
+    known: frozenset[str] = frozenset()  # the columns that were told
+    for row in _then(head, broken, found):
+        if isinstance(row, DataError):
+            yield row
+            continue
+        if evidence is None:  # the first rows were all broken
+            evidence = _told(file, mapped, [row], tell)
+        if not row.fields.keys() <= known:
+            known = frozenset((*evidence.columns, *evidence.unused))
+            new = row.fields.keys() - known
+            if new:  # a column that the first rows did not have
+                evidence, known = _with_columns(evidence, new), known | new
+                tell(evidence)
+        if evidence.format.spread is itself:
+            yield _build(evidence.format, row.fields, row.where)
+        else:
+            yield from _build_several(evidence.format, row)
+
+
+def _told(
+    file: Path, mapped: Format | None, rows: list[Record], tell: Callable[[Recognised], None]
+) -> Recognised:
+    form = _check_columns(mapped, rows[0]) if mapped else _decide(rows)
+    evidence = _evidence(file, form, rows)
+    tell(evidence)
+    return evidence
+
+
+def _head(found: Iterator[Record | DataError]) -> tuple[list[Record | DataError], DataError | None]:
+    """Take the first rows, and what ended the file if it did not end well before that."""
+    head: list[Record | DataError] = []
+    try:
+        head.extend(islice(found, _HEAD_ROWS))
+    except DataError as error:
+        return head, error
+    return head, None
+
+
+def _then(
+    head: list[Record | DataError], broken: DataError | None, rest: Iterator[Record | DataError]
+) -> Iterator[Record | DataError]:
+    yield from head
+    if broken is not None:
+        raise broken
+    yield from rest
+
+
+def _decide(rows: list[Record]) -> Format:
+    """Return the format that most rows have.
+
+    Raises:
+        DataError: where they have none, or more than one.
+    """
+    votes: dict[str, list[list[Format]]] = {}
+    for row in rows:
+        found = candidates(row.fields)
+        if found:
+            votes.setdefault("\n".join(map(_key, found)), []).append(found)
+    if not votes:
+        raise unknown_shape(rows)
+    most = max(votes.values(), key=len)[0]  # of equally many the one that came first
+    if len(most) > 1:
+        raise unclear_shape(rows, most)
+    return most[0]
+
+
+def _key(form: Format) -> str:
+    return f"{form.name} {form.required}"
+
+
+def _evidence(file: Path, form: Format, rows: list[Record]) -> Recognised:
+    there = list(dict.fromkeys(name for row in rows for name in row.fields))
+    known = {*form.required, *form.uses}
+    return Recognised(
+        file=file,
+        format=form,
+        columns=tuple(name for name in there if name in known),
+        unused=tuple(name for name in there if name not in known),
+        n_rows=len(rows),
+        n_fit=sum(form.takes(row.fields) for row in rows),
+    )
+
+
+def _with_columns(evidence: Recognised, new: set[str]) -> Recognised:
+    known = {*evidence.format.required, *evidence.format.uses}
+    return replace(
+        evidence,
+        columns=(*evidence.columns, *sorted(new & known)),
+        unused=(*evidence.unused, *sorted(new - known)),
+    )
+
+
+def _check_columns(mapped: Format, first: Record) -> Format:
     for column in mapped.required:
         if column not in first.fields:
             near = did_you_mean(column, list(first.fields))
             raise DataError(
                 f"there is no column `{column}`, which `data.map` names; "
-                f"the columns are {_column_list(first.fields)}",
+                f"the columns are {column_list(first.fields)}",
                 where=first.where,
                 hint=near or "correct `data.map` in the spec",
             )
     return mapped
 
 
-def _build(form: Format, record: Record) -> Example:
-    missing = [column for column in form.required if column not in record.fields]
+def _build(form: Format, fields: Fields, where: Where) -> Row | DataError:
+    missing = [column for column in form.required if column not in fields]
     if missing:
-        raise DataError(
-            f"the row has no `{missing[0]}`; the file's first row has the format {form.name}",
-            where=record.where,
+        return DataError(
+            f"the row has no `{missing[0]}`; the file's first rows have the format {form.name}",
+            where=where,
             hint="write all rows in one format",
         )
-    return form.build(record.fields, record.where)
+    try:
+        return form.build(fields, where)
+    except DataError as error:
+        return error
 
 
-def _from_messages(fields: Fields, where: Where) -> Example:
-    messages = read_messages(fields["messages"], where)
-    if not any(message.role == "assistant" for message in messages):
-        raise DataError(
-            "no assistant turn, so there is nothing to learn",
-            where=where,
-            hint='end the conversation with {"role": "assistant", "content": "…"}, or remove it',
-        )
-    return Example(messages, where, read_tools(fields.get("tools"), where))
+def _build_several(form: Format, record: Record) -> Iterator[Row | DataError]:
+    """Yield the rows of a record that holds any number of them."""
+    try:
+        rows = form.spread(record.fields, record.where)
+    except DataError as error:
+        yield error
+        return
+    for fields in rows:
+        yield _build(form, fields, record.where)
 
 
-def _pair(user: str, assistant: str, system: str | None) -> Callable[[Fields, Where], Example]:
-    """Return a builder for rows that name one column for each turn."""
-
-    def build(fields: Fields, where: Where) -> Example:
-        messages = _system(fields, system, where)
-        messages.append(Message("user", read_text(fields[user], user, where)))
-        messages.append(Message("assistant", read_text(fields[assistant], assistant, where)))
-        return Example(tuple(messages), where)
-
-    return build
-
-
-def _from_instruction(fields: Fields, where: Where) -> Example:
-    messages = _system(fields, "system", where)
-    question = read_text(fields["instruction"], "instruction", where)
-    if fields.get("input") is not None and (more := read_text(fields["input"], "input", where)):
-        question = f"{question}\n\n{more}"
-    messages.append(Message("user", question))
-    messages.append(Message("assistant", read_text(fields["output"], "output", where)))
-    return Example(tuple(messages), where)
-
-
-def _system(fields: Fields, column: str | None, where: Where) -> list[Message]:
-    """Return the system turn, or none where a row leaves it empty."""
-    if column is None or fields.get(column) is None:
-        return []
-    text = read_text(fields[column], column, where)
-    return [Message("system", text)] if text else []
-
-
-FORMATS = (
-    Format("messages", ("messages",), _from_messages),
-    Format("user/assistant", ("user", "assistant"), _pair("user", "assistant", "system")),
-    Format("prompt/completion", ("prompt", "completion"), _pair("prompt", "completion", None)),
-    Format("instruction/input/output", ("instruction", "output"), _from_instruction),
-)
-
-
-def _mapped(mapping: Mapping[str, str]) -> Format:
-    """Return the format that a `data.map` describes."""
-    shape = "write it as {user: COLUMN, assistant: COLUMN}, and system: COLUMN if there is one"
-    for key in mapping:
-        if key not in _MAP_KEYS:
-            hint = did_you_mean(key, list(_MAP_KEYS)) or shape
-            raise SpecError(f"unknown key `{key}`", where="data.map", hint=hint)
-    for key in ("user", "assistant"):
-        if key not in mapping:
-            raise SpecError(f"the key `{key}` is missing", where="data.map", hint=shape)
-    user, assistant, system = mapping["user"], mapping["assistant"], mapping.get("system")
-    required = tuple(column for column in (system, user, assistant) if column is not None)
-    return Format(f"data.map {_map_text(mapping)}", required, _pair(user, assistant, system))
-
-
-def _unknown_shape(record: Record) -> DataError:
-    columns = list(record.fields)
-    shapes = "; ".join(" + ".join(f"`{name}`" for name in known.required) for known in FORMATS)
+def _of_another_kind(found: Recognised, row: Row | DataError) -> DataError:
+    what, objective, way = _OTHER_KINDS[found.format.kind]
+    hint = f"`tunefork convert {found.file.name} --to chat` {way}"
+    if not way:
+        hint = "write questions and answers about them, as {user: …, assistant: …}"
     return DataError(
-        f"no known format has these columns: {_column_list(record.fields)}",
-        where=record.where,
-        hint=_remedy(columns),
-        details=(f"known formats need: {shapes}",),
+        f"the rows are {what} (format: {found.format.name}), for the objective `{objective}`, "
+        "which is not built yet; here conversations are needed",
+        where=row.where,
+        hint=hint,
     )
-
-
-def _remedy(columns: list[str]) -> str:
-    """Return what to do about unknown columns: the very map to write, where one can be guessed."""
-    by_lower = {column.lower(): column for column in reversed(columns)}
-    guess: dict[str, str] = {}
-    for key in ("user", "assistant", "system"):
-        for usual in _USUAL_NAMES[key]:
-            if usual in by_lower and by_lower[usual] not in guess.values():
-                guess[key] = by_lower[usual]
-                break
-    if {"user", "assistant"} <= guess.keys():
-        return f"if that is what they mean, write in the spec: data: {{map: {_map_text(guess)}}}"
-    for known in FORMATS:
-        for wanted in known.required:
-            near = get_close_matches(wanted, columns, n=1, cutoff=0.8)
-            if near and wanted not in columns:
-                return f"rename the column `{near[0]}` to `{wanted}`, if that is what it means"
-    if "conversations" in columns:
-        return "rename `conversations` to `messages`, its `from` to `role` and `value` to `content`"
-    return "name the columns in the spec: data: {map: {user: COLUMN, assistant: COLUMN}}"
-
-
-def _map_text(mapping: Mapping[str, str]) -> str:
-    """Return the mapping as YAML; names that YAML could read otherwise are quoted."""
-    quoted = {
-        key: column if column.isidentifier() else canonical_json(column)
-        for key, column in mapping.items()
-    }
-    return "{" + ", ".join(f"{key}: {column}" for key, column in quoted.items()) + "}"
-
-
-def _column_list(fields: Fields) -> str:
-    names = [f"`{name}`" for name in fields]
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return (", ".join(names[:12]) or "none") + more

@@ -20,7 +20,9 @@ def activation_bytes_per_token(config: Mapping[str, Any], bytes_per_number: int 
     """
 
     def size(*names: str, default: int) -> int:
-        return next((int(config[name]) for name in names if config.get(name)), default)
+        # A value that makes no sense is refused when the base is loaded.
+        found = (config.get(name) for name in names)
+        return next((n for n in found if isinstance(n, int) and n > 0), default)
 
     hidden = size("hidden_size", "n_embd", default=2048)
     layers = size("num_hidden_layers", "n_layer", default=24)

@@ -17,8 +17,9 @@ from tunefork.data import Renderer, load_tokenizer
 from tunefork.inference import ChatModel
 from tunefork.models import Base, find_base, load_model
 from tunefork.strategies import Strategy, is_adapter, load_adapter
+from tunefork.workflow.register import registered_folder, registered_names
 
-_CARD = "tunefork.json"  # what we know of a tuned model beyond the standard files
+CARD = "tunefork.json"  # what we know of a tuned model beyond the standard files
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,15 @@ def write_card(folder: Path, base: Base, date: datetime.date | None, run: str) -
         "date": date.isoformat() if date is not None else None,
         "run": run,
     }
-    write_json(folder / _CARD, card)
+    write_json(folder / CARD, card)
 
 
 def open_model(name: str) -> OpenedModel:
     """Load a model by name.
 
     Args:
-        name: A run's name or folder, an adapter or model folder, `tiny`, or a hub id.
+        name: A run's name or folder, a registered model or alias, an adapter or model folder,
+            `tiny`, or a hub id.
 
     Raises:
         ModelError: There is no such model, or its base is missing or another than it was.
@@ -78,7 +80,7 @@ def open_model(name: str) -> OpenedModel:
     if card and card.get("base_hash") != base.hash():
         raise ModelError(
             f"`{name}` was tuned on another version of its base `{base.name}`",
-            where=folder / _CARD,
+            where=folder / CARD,
             hint="bring back the base's files as they were, or tune again",
         )
     if is_adapter(folder):
@@ -90,7 +92,7 @@ def open_model(name: str) -> OpenedModel:
 
 
 def _find_plain(name: str) -> Base:
-    known = _run_names()
+    known = [*_run_names(), *registered_names()]
     is_word = not {"/", "."} & set(name) and not Path(name).exists()
     if is_word and name != "tiny":
         hint = did_you_mean(name, ["tiny", *known])
@@ -122,11 +124,12 @@ def _find_folder(name: str) -> Path | None:
             )
         if folder.is_dir():
             return folder
-    return None
+    # A path, a hub id or the bundled base needs no registry, and works where that is damaged.
+    return registered_folder(name) if "/" not in name and name != "tiny" else None
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
-    path = folder / _CARD
+    path = folder / CARD
     return read_json(path) if path.is_file() else {}
 
 
@@ -136,7 +139,7 @@ def _card_date(folder: Path, card: dict[str, Any]) -> datetime.date | None:
     try:
         return datetime.date.fromisoformat(card["date"])
     except (TypeError, ValueError) as error:
-        where = folder / _CARD
+        where = folder / CARD
         raise ModelError(f"damaged: {error}", where=where, hint="tune again") from error
 
 

@@ -35,6 +35,7 @@ from tunefork.workflow.measure import (
 )
 from tunefork.workflow.opened import open_model
 from tunefork.workflow.prepare import prepare_again, read_curve
+from tunefork.workflow.register import register_evaluation
 from tunefork.workflow.spec import Project
 from tunefork.workflow.train import Trained, settings_of, train_project
 
@@ -101,6 +102,7 @@ def run_project(
     write_report(report_path, _report(outcome))
     result = _result(outcome, report_path)
     write_json(trained.run.path / "evaluation.json", {**result, "answers": _answers(outcome)})
+    register_evaluation(trained.run, trained.project, result, sink)
     return result
 
 

@@ -20,6 +20,7 @@ from tunefork.workflow.claim import claimed_run
 from tunefork.workflow.derive import Derived, derive
 from tunefork.workflow.opened import write_card
 from tunefork.workflow.prepare import Prepared, prepare
+from tunefork.workflow.register import register_data, register_run
 from tunefork.workflow.runs import (
     MetricsFile,
     RunFolder,
@@ -46,6 +47,7 @@ def train_project(
     out: Path | None = None,
     resume: bool = False,
     halvings: int = 0,
+    is_registered: bool = True,
     sink: Sink,
 ) -> Trained:
     """Train a project's model, or return the finished one.
@@ -55,6 +57,7 @@ def train_project(
         out: The run's folder; by default one under the home folder.
         resume: Go on where an interrupted run of this project stopped.
         halvings: How often to halve what is computed at once, since memory ran out before.
+        is_registered: Write data, run and model into the registry.
         sink: Receives what happens.
 
     Raises:
@@ -66,11 +69,16 @@ def train_project(
         project = pin_date(project, run)
         if run.result is not None:
             sink(Noted(f"training in {run.path} is finished already"))
+            if is_registered:
+                register_run(run, base, register_data(project, sink), sink)
             return Trained(run, project, run.result, None)
         with memory_errors(f"training `{base.name}`"):
             prepared = prepare(project, sink)
+            data = register_data(project, sink) if is_registered else {}
             plan = _halved(derive(project.spec, base, prepared.data), halvings)
             result = _train(project, run, prepared, plan, resume=resume, sink=sink)
+        if is_registered:
+            register_run(run, base, data, sink)
     return Trained(run, project, result, prepared)
 
 
