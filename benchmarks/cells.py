@@ -70,16 +70,17 @@ def variations(contestant: str, allocators: Sequence[str], *, is_quick: bool) ->
     """
     is_peer = contestant in PEERS
     packing: list[Any] = [{"is_packed": True}] if is_peer else []
+    faster: list[Any] = [{"allocator": name} for name in allocators]
     if is_quick:
         # Full training in bf16 needs masters, which the peers keep under `amp` only.
         masters: list[Any] = [{"dtype": "amp"}] if is_peer else []
-        return [masters, [*packing, {"rows_at_once": 1}]]
+        return [masters, faster[:1]]
     return [
         [{"dtype": "bf16_pure"}, {"dtype": "amp"}] if is_peer else [],
         packing,
         [{"rows_at_once": 1}, {"rows_at_once": 2}],
         [{"is_compiled": True}],
-        [{"allocator": name} for name in allocators],
+        faster,
     ]
 
 

@@ -7,7 +7,7 @@ import datetime
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +21,7 @@ from benchmarks.places import RESULTS, peers_python, state
 from benchmarks.workloads import Workload, batch_sweep, length_sweep
 from tunefork.core.files import write_json, write_text
 
-_QUICK = Effort(is_quick=True, rounds=1, screened=2, repeated=4)
+_QUICK = Effort(is_quick=True, screened=2, repeated=4)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def run(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    effort = _QUICK if options.quick else Effort(rounds=options.rounds)
+    effort = replace(_QUICK if options.quick else Effort(), rounds=options.rounds)
     runner = Runner(_work_folder(benchmark.name, is_resumed=options.resume), python)
     record = measure(benchmark, runner, options.contestants, effort, options.only)
     folder = Path(options.out or (state() / "results" if options.quick else RESULTS))
@@ -176,7 +176,7 @@ def _parse(benchmark: Benchmark, arguments: Sequence[str] | None) -> argparse.Na
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{benchmark.name}")
     names = [workload.name for workload in benchmark.workloads]
     parser.add_argument("--json", action="store_true", help="print the record, not the tables")
-    parser.add_argument("--quick", action="store_true", help="few cells, few steps, one round")
+    parser.add_argument("--quick", action="store_true", help="few cells, few steps")
     parser.add_argument(
         "--only", action="append", default=[], choices=[*names, "sweeps"], help="may be repeated"
     )

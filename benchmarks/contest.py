@@ -96,12 +96,13 @@ def _screened(contest: Contest, cell: Cell, effort: Effort) -> Outcome:
 def rescreen(
     contest: Contest, earlier: dict[str, list[Outcome]], effort: Effort
 ) -> dict[str, list[Outcome]]:
-    """Measure only what did well on an earlier workload: the three fastest, the three leanest."""
+    """Measure only what did well on an earlier workload: the fastest and the leanest cells."""
+    count = 1 if effort.is_quick else 3  # of each kind
     found: dict[str, list[Outcome]] = {}
     for contestant, outcomes in earlier.items():
         done = [outcome for outcome in outcomes if outcome.is_usable]
-        by_speed = sorted(done, key=lambda outcome: -outcome.speed)[:3]
-        by_peak = sorted(done, key=lambda outcome: outcome.peak)[:3]
+        by_speed = sorted(done, key=lambda outcome: -outcome.speed)[:count]
+        by_peak = sorted(done, key=lambda outcome: outcome.peak)[:count]
         cells = dict.fromkeys(outcome.cell for outcome in by_speed + by_peak)
         found[contestant] = [_screened(contest, cell, effort) for cell in cells]
     return found

@@ -1,7 +1,8 @@
 """The models that everyone trains, made once under `$TUNEFORK_HOME`: weights and a first adapter.
 
 `135m` has the shape of a common small Llama and seeded random weights: speed does not depend on
-what the weights are, and losses still compare. `tiny` is the bundled base.
+what the weights are, and losses still compare. `tiny` is the bundled base. `GPU_SHAPES` are for
+`benchmarks.gpu`, whose workers make the weights on the device.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.places import state
-from tunefork.core.files import new_folder
-
-RANK = 16
-ALPHA = 32.0
+from benchmarks.workers.common import ALPHA, RANK
+from tunefork.core.files import new_folder, write_json
 
 _SHAPES = {
     "135m": {
@@ -32,6 +31,41 @@ _SHAPES = {
         "pad_token_id": 0,
     },
 }
+
+GPU_SHAPES: dict[str, dict[str, int]] = {  # in order of size, after `small` for tests
+    "small": {
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+    },
+    "135m": _SHAPES["135m"],
+    "1.5b": {
+        "vocab_size": 151_936,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "head_dim": 128,
+        "tie_word_embeddings": True,
+    },
+    "7b": {
+        "vocab_size": 32_000,
+        "hidden_size": 4096,
+        "intermediate_size": 11_008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "tie_word_embeddings": False,
+    },
+}
+_GPU_LONGEST = 16_384  # tokens
 
 
 @dataclass(frozen=True)
@@ -67,15 +101,36 @@ def get_model(name: str) -> Model:
     return Model(folder, adapter)
 
 
+def save_shape(name: str, folder: Path) -> None:
+    """Write the configuration of one of `GPU_SHAPES` and a tokenizer, without weights."""
+    config = {
+        **GPU_SHAPES[name],
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "max_position_embeddings": _GPU_LONGEST,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    write_json(folder / "config.json", config)
+    _save_tokenizer(folder)
+
+
 def _save_random(folder: Path, shape: dict[str, int]) -> None:
     import torch
-    from tokenizers import Tokenizer, models
-    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     torch.manual_seed(0)
     # Saved in bf16, so that cells in float32 begin at the same values.
     model = AutoModelForCausalLM.from_config(LlamaConfig(**shape), dtype=torch.float32)
     model.bfloat16().save_pretrained(folder)
+    _save_tokenizer(folder)
+
+
+def _save_tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
     vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3}
     PreTrainedTokenizerFast(  # never used, but TRL asks for one
         tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>")),

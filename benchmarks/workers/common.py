@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 _STATUS = Path("/proc/self/status")
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tunefork")
+RANK, ALPHA = 16, 32.0  # of the first adapter
 IGNORED = -100  # the label of a token that is not trained
 
 

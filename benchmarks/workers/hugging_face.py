@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import torch
 import transformers
 from datasets import Dataset  # type: ignore[import-not-found,unused-ignore]
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 
-from benchmarks.workers.common import Job, Meter, RefusedError, Rows
+from benchmarks.workers import device
+from benchmarks.workers.common import ALPHA, RANK, Job, Meter, RefusedError, Rows
 from benchmarks.workers.moved import distance_moved
 
 # What a cell's number format means to the peers: (weights, automatic mixed precision). An
@@ -42,6 +44,8 @@ class MeterCallback(transformers.TrainerCallback):  # type: ignore[misc,unused-i
 
 def load(job: Job) -> Any:
     """Load the model, with the adapter on it where there is one."""
+    if device.is_made_there(job):
+        return _made_there(job)
     dtype = _DTYPES[job.cell["dtype"]][0]
     model = transformers.AutoModelForCausalLM.from_pretrained(
         job.model, dtype=dtype, attn_implementation="sdpa"
@@ -60,6 +64,26 @@ def load(job: Job) -> Any:
     return model
 
 
+def _made_there(job: Job) -> Any:
+    model = device.random_model(job, attention(job))
+    model.config.use_cache = False
+    adapter = LoraConfig(
+        r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(model, adapter, autocast_adapter_dtype=job.cell["dtype"] != "bf16_pure")
+    device.fill_adapter(model.named_parameters())
+    if job.cell["is_checkpointed"]:
+        model.enable_input_require_grads()
+    return model
+
+
+def attention(job: Job) -> str:
+    """Return the attention to run: FlashAttention for packed rows on a GPU that has it."""
+    is_there = importlib.util.find_spec("flash_attn") is not None
+    wants = job.cell.get("device") == "cuda" and job.cell["is_packed"]
+    return "flash_attention_2" if is_there and wants else "sdpa"
+
+
 def dataset(job: Job, rows: Rows) -> Dataset:
     """Return the rows of all steps, one after another."""
     found = [rows.row(index) for step in job.steps for index in step]
@@ -72,12 +96,13 @@ def arguments(job: Job) -> dict[str, Any]:
     """Return the training arguments that both peers take."""
     cell = job.cell
     rows_per_step = len(job.steps[0])
+    is_on_gpu = cell.get("device") == "cuda"
     at_once = cell["rows_at_once"] or rows_per_step
     if rows_per_step % at_once:
         raise RefusedError(f"{rows_per_step} rows per step are not a multiple of {at_once}")
     return {
         "output_dir": "trainer",  # in the run's work folder; nothing is saved
-        "use_cpu": True,
+        "use_cpu": not is_on_gpu,
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": rows_per_step // at_once,
         "max_steps": len(job.steps),
@@ -90,8 +115,8 @@ def arguments(job: Job) -> dict[str, Any]:
         "bf16": _DTYPES[cell["dtype"]][1],
         "gradient_checkpointing": cell["is_checkpointed"],
         "torch_compile": cell["is_compiled"],
-        "dataloader_num_workers": 0,
-        "dataloader_pin_memory": False,
+        "dataloader_num_workers": 1 if is_on_gpu else 0,  # we pack ahead there too
+        "dataloader_pin_memory": is_on_gpu,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
@@ -108,4 +133,6 @@ def train(trainer: Any, job: Job, rows: Rows, meter: Meter) -> dict[str, Any]:
     trainer.train()
     result = meter.result(job, rows)
     trained = [(n, p) for n, p in trainer.model.named_parameters() if p.requires_grad]
+    config = trainer.model.config
+    result["attention"] = config._attn_implementation
     return {**result, "moved": distance_moved(job, trained)}

@@ -10,23 +10,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.workers.common import Job, Rows, run_worker, versions
+from benchmarks.workers.common import RANK, Job, Rows, run_worker, versions
 
 _DTYPES = {"float32": torch.float32}  # all other formats multiply in bf16
-_RANK = 16
 _PASSES = 3
 _TOKENS_AT_ONCE = 2048  # past that the activations leave the cache
 
+LORA_FLOPS = (
+    "per token and layer 4 * sum(in * out) + 6 * r * sum(in + out) over its linear layers; "
+    "per row of L tokens and layer 6 * heads * head_size * L^2; per trained token 4 * hidden * "
+    "vocabulary"
+)
+
 
 @dataclass(frozen=True)
-class _Shape:
+class Shape:
     """The sizes of a Llama."""
 
     hidden: int
@@ -38,7 +43,8 @@ class _Shape:
     vocabulary: int
 
     @classmethod
-    def of(cls, folder: str) -> _Shape:
+    def of(cls, folder: str) -> Shape:
+        """Read them from a model's folder."""
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         heads = config["num_attention_heads"]
         return cls(
@@ -64,11 +70,32 @@ class _Shape:
             (self.mlp, self.hidden),
         ]
 
+    def lora_flops(self, lengths: Sequence[int], n_trained: int, rank: int = RANK) -> float:
+        """Return what training LoRA on some rows takes at least, by `LORA_FLOPS`.
+
+        With N the weights of all linear layers, each token costs 2 N forward and 2 N backward to
+        the inputs; frozen weights have no gradients. Low-rank weights cost 2 forward, 2 to the
+        inputs and 2 to their gradients. Causal attention is two products forward and four
+        backward, each over half the square. The head counts at trained tokens, forward and
+        backward. What is computed again, or padding, does not count.
+
+        Args:
+            lengths: Tokens of each row.
+            n_trained: Tokens of all rows that are trained.
+            rank: Of the adapters.
+        """
+        frozen = sum(into * out for into, out in self.linear())
+        low = rank * sum(into + out for into, out in self.linear())
+        squares = sum(length**2 for length in lengths)
+        per_layer = (4 * frozen + 6 * low) * sum(lengths)
+        per_layer += 6 * self.heads * self.head_size * squares
+        return float(self.layers * per_layer + 4 * self.hidden * self.vocabulary * n_trained)
+
 
 class _Products:
     """All weights, and one buffer of random numbers per shape."""
 
-    def __init__(self, shape: _Shape, dtype: torch.dtype, *, is_full: bool) -> None:
+    def __init__(self, shape: Shape, dtype: torch.dtype, *, is_full: bool) -> None:
         self.shape, self.dtype, self.is_full = shape, dtype, is_full
         self._buffers: dict[tuple[int, ...], torch.Tensor] = {}
         self._results: dict[tuple[int, ...], torch.Tensor] = {}
@@ -121,9 +148,9 @@ class _Products:
             self.multiply(y.T, x)
             return
         low, down, up = (
-            self.buffer(n_tokens, _RANK),
-            self.buffer(_RANK, into),
-            self.buffer(out, _RANK),
+            self.buffer(n_tokens, RANK),
+            self.buffer(RANK, into),
+            self.buffer(out, RANK),
         )
         self.multiply(x, down.T)
         self.multiply(low, up.T)
@@ -160,7 +187,7 @@ def _micro_batches(step: list[int], rows: Rows) -> Iterator[list[int]]:
 def measure(job: Job, rows: Rows) -> dict[str, Any]:
     """Time the products of every counted step: the fastest of some passes, after one untimed."""
     dtype = _DTYPES.get(job.cell["dtype"], torch.bfloat16)
-    products = _Products(_Shape.of(job.model), dtype, is_full=job.adapter is None)
+    products = _Products(Shape.of(job.model), dtype, is_full=job.adapter is None)
     seconds, n_real = 0.0, 0
     for step in job.steps[job.warm_up :]:
         passes = []

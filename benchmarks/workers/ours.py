@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.workers.common import Job, Meter, RefusedError, Rows, run_worker
+from benchmarks.workers import device
+from benchmarks.workers.common import ALPHA, RANK, Job, RefusedError, Rows, run_worker
 from benchmarks.workers.moved import distance_moved
 from tunefork.core.memory import keep_freed_memory
 from tunefork.data.tokens import TokenRows
-from tunefork.models import collate, find_base, load_model, pack
+from tunefork.models import Base, Batch, adapt_model, collate, find_base, load_model, pack
 from tunefork.objectives import Sft
-from tunefork.strategies import Full, Lora, Strategy
+from tunefork.strategies import Full, Lora, LoraSettings, Strategy
 from tunefork.training import TrainSettings, TrainStep
 from tunefork.training.optimizer import MasterAdamW
 from tunefork.workflow.derive import room
@@ -40,7 +43,8 @@ def engine_settings(cell: dict[str, Any]) -> dict[str, Any]:
 
 def measure(job: Job, rows: Rows) -> dict[str, Any]:
     """Train on the job's steps as `training.loop.train` does, which shuffles rows itself."""
-    base = find_base(job.model)
+    is_made_there = device.is_made_there(job)
+    base = Base(job.model, Path(job.model)) if is_made_there else find_base(job.model)
     settings = TrainSettings(
         epochs=1,
         learning_rate=job.learning_rate,
@@ -51,19 +55,25 @@ def measure(job: Job, rows: Rows) -> dict[str, Any]:
         **engine_settings(job.cell),
     )
     data = _token_rows(rows)
-    meter = Meter()
+    meter = device.make_meter(job)
     keep_freed_memory()
     meter.before_model()
-    model = load_model(base, device="cpu", dtype=_DTYPES[job.cell["dtype"]])
-    strategy = _attach(model, job.adapter)
+    if is_made_there:
+        model = adapt_model(device.random_model(job), base)
+        strategy = _attach_made(model)
+    else:
+        model = load_model(base, device="cpu", dtype=_DTYPES[job.cell["dtype"]])
+        strategy = _attach(model, job.adapter)
     step_module = TrainStep(model, Sft(), recompute=settings.recompute).train()
     optimizer = MasterAdamW(strategy.parameters(model), settings)
+
+    def packed(step: list[int]) -> tuple[list[Batch], float]:
+        chosen = _micro_batches(step, data, job.cell, settings)
+        batches = [collate(data, part, model.device) for part in chosen]
+        return batches, sum(float(batch.weights.sum()) for batch in batches)
+
     meter.before_training()
-    for step in job.steps:
-        batches = [
-            collate(data, chosen) for chosen in _micro_batches(step, data, job.cell, settings)
-        ]
-        weight = sum(float(batch.weights.sum()) for batch in batches)
+    for batches, weight in (_ahead if is_made_there else map)(packed, job.steps):
         total = 0.0
         for batch in batches:
             loss = step_module(batch)
@@ -73,6 +83,26 @@ def measure(job: Job, rows: Rows) -> dict[str, Any]:
         norm = optimizer.step(job.learning_rate)
         meter.step_done(total / weight, norm)
     return {**meter.result(job, rows), "moved": distance_moved(job, optimizer.masters.items())}
+
+
+def _ahead(
+    packed: Callable[[list[int]], tuple[list[Batch], float]], steps: list[list[int]]
+) -> Iterator[tuple[list[Batch], float]]:
+    """Pack the next step in a thread, as `training.loop.train` does."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming = thread.submit(packed, steps[0])
+        for following in steps[1:]:
+            found = coming.result()
+            coming = thread.submit(packed, following)
+            yield found
+        yield coming.result()
+
+
+def _attach_made(model: Any) -> Strategy:
+    strategy = Lora(LoraSettings(rank=RANK, alpha=ALPHA))
+    strategy.attach(model, seed=0)
+    device.fill_adapter(strategy.parameters(model).items())
+    return strategy
 
 
 def _attach(model: Any, adapter: str | None) -> Strategy:

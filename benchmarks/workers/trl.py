@@ -7,8 +7,8 @@ from typing import Any
 import transformers
 from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found,unused-ignore]
 
-from benchmarks.workers import hugging_face
-from benchmarks.workers.common import Job, Meter, Rows, run_worker
+from benchmarks.workers import device, hugging_face
+from benchmarks.workers.common import Job, Rows, run_worker
 
 
 def measure(job: Job, rows: Rows) -> dict[str, Any]:
@@ -17,11 +17,12 @@ def measure(job: Job, rows: Rows) -> dict[str, Any]:
         **hugging_face.arguments(job),
         max_length=None,  # the rows are cut already
         padding_free=job.cell["is_packed"],
+        use_liger_kernel=job.cell.get("kernels") == "liger",
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     data = hugging_face.dataset(job, rows)
     tokenizer = transformers.AutoTokenizer.from_pretrained(job.model)
-    meter = Meter()
+    meter = device.make_meter(job)
     meter.before_model()
     model = hugging_face.load(job)
     trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer)
