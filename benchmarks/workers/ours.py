@@ -64,7 +64,7 @@ def measure(job: Job, rows: Rows) -> dict[str, Any]:
     else:
         model = load_model(base, device="cpu", dtype=_DTYPES[job.cell["dtype"]])
         strategy = _attach(model, job.adapter)
-    step_module = TrainStep(model, Sft(), recompute=settings.recompute).train()
+    step_module = TrainStep(model, Sft(), settings).train()
     optimizer = MasterAdamW(strategy.parameters(model), settings)
 
     def packed(step: list[int]) -> tuple[list[Batch], float]:

@@ -89,7 +89,7 @@ def pretrain(work: Path, device: str) -> None:
     strategy = Full()
     strategy.attach(network, SEED)
     train(
-        TrainStep(network, Sft()),
+        TrainStep(network, Sft(), SETTINGS),
         strategy.parameters(network),
         TrainingData(_unpack(stored["train"]), _unpack(stored["validation"])),
         SETTINGS,

@@ -55,7 +55,12 @@ def test_training_lowers_the_loss_and_repeats_itself(
         rows = random_rows(20)
         store = CheckpointStore(tmp_path / name)
         result = train(
-            TrainStep(model, Sft()), parameters, TrainingData(rows, rows), settings, store, no_sink
+            TrainStep(model, Sft(), settings),
+            parameters,
+            TrainingData(rows, rows),
+            settings,
+            store,
+            no_sink,
         )
         assert result.state.best_loss is not None
         assert result.state.base_loss is not None

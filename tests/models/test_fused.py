@@ -1,6 +1,6 @@
 """Fused parts compute what the parts they replace compute, gradients included."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,15 +9,26 @@ from torch.nn import functional
 from transformers.models.llama import modeling_llama
 
 from tests.small import CONFIGS, VOCABULARY, packed_model, plain_model, random_rows
-from tunefork.models import PackedLayout, collate, loss_on, losses_on, run_on
+from tunefork.models import PackedLayout, collate, compile_kernels, loss_on, losses_on, run_on
 from tunefork.models.fused.attention import rotate
 from tunefork.models.fused.head import weighted_cross_entropy
+from tunefork.models.fused.kernels import interpret_kernels
 from tunefork.models.fused.mlp import swiglu
 from tunefork.models.fused.norm import rms_norm
 
 SHAPES = [(1, 8), (7, 33), (2, 3, 64)]
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 DTYPES = list(TOLERANCE)
+
+
+@pytest.fixture(params=["step by step", "compiled"])
+def _kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.param == "compiled":
+        reason = compile_kernels()
+        if reason:
+            pytest.skip(reason)
+    yield
+    interpret_kernels()
 
 
 def _agree(
@@ -44,6 +55,7 @@ def _agree(
         )
 
 
+@pytest.mark.usefixtures("_kernels")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_rms_norm(shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -54,6 +66,7 @@ def test_rms_norm(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     _agree(lambda x, gain: rms_norm(x, gain, 1e-5), slow, inputs, dtype)
 
 
+@pytest.mark.usefixtures("_kernels")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_swiglu(shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -62,6 +75,7 @@ def test_swiglu(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("_kernels")
 def test_rotation(dtype: torch.dtype) -> None:
     angles = torch.rand(5, 8).repeat(1, 2)
     cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
@@ -127,3 +141,18 @@ def test_gradients_of_all_weights_equal_those_of_transformers(name: str) -> None
         expected = theirs[parameter].grad
         scale = float(expected.abs().max()) + 1e-6
         torch.testing.assert_close(weight.grad / scale, expected / scale, atol=2e-5, rtol=1e-4)
+
+
+def test_without_a_compiler_everything_runs_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert compile_kernels() == "there is no C++ compiler"
+    assert rms_norm(torch.ones(2, 4), torch.ones(4), 1e-5).shape == (2, 4)
+
+
+def test_a_compiler_that_fails_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no such header\nmore")
+
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("torch.compile", fail)
+    assert compile_kernels() == "the compiler fails: no such header"

@@ -13,7 +13,7 @@ from tunefork.models.fused.recompute import computed_again, kept_as_usual
 from tunefork.models.memory import activation_bytes_per_token
 from tunefork.objectives import Sft
 from tunefork.strategies import Lora, LoraSettings
-from tunefork.training import TrainStep
+from tunefork.training import TrainSettings, TrainStep
 
 
 def _layer(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, weakref.ref[torch.Tensor]]:
@@ -48,7 +48,8 @@ def test_recomputing_whole_layers_changes_no_bit(name: str) -> None:
         generator = torch.Generator().manual_seed(0)
         for weight in weights:
             weight.data.normal_(0, 0.1, generator=generator)
-        step = TrainStep(model, Sft(), recompute=recompute).train()
+        settings = TrainSettings(epochs=1, learning_rate=1e-3, batch_tokens=1, recompute=recompute)
+        step = TrainStep(model, Sft(), settings).train()
         gradients.append(torch.autograd.grad(step(batch).total, weights))
     assert all(map(torch.equal, *gradients))
 

@@ -61,7 +61,7 @@ def run(
     method.attach(model, settings.seed)
     parameters = method.parameters(model)
     result = train(
-        TrainStep(model, objective or Sft()),
+        TrainStep(model, objective or Sft(), settings),
         parameters,
         data,
         settings,

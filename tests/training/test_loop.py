@@ -61,7 +61,7 @@ def _run(
             raise Killed
 
     result = train(
-        TrainStep(model, Sft()),
+        TrainStep(model, Sft(), settings),
         method.parameters(model),
         TrainingData(ROWS, VALIDATION, replay=POOL, n_replayed=4),
         settings,

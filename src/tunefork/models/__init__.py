@@ -6,6 +6,7 @@ Importing this package imports torch; nothing on a lower floor may.
 from tunefork.models.attention import ATTENTION_NAME
 from tunefork.models.base import Base, find_base
 from tunefork.models.batch import Batch, collate, pack
+from tunefork.models.fused.kernels import compile_kernels
 from tunefork.models.layout import Layout, PackedLayout, Segment
 from tunefork.models.load import adapt_model, compute_dtype, hash_parameters, load_model
 from tunefork.models.run import loss_on, losses_on, run_on
@@ -20,6 +21,7 @@ __all__ = [
     "Segment",
     "adapt_model",
     "collate",
+    "compile_kernels",
     "compute_dtype",
     "find_base",
     "hash_parameters",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from tunefork.core.errors import ModelError
 from tunefork.core.files import write_json
 from tunefork.models import Base, saving_tensors
-from tunefork.strategies.low_rank import low_rank_linear
+from tunefork.strategies.low_rank import LowRank, low_rank_linear
 
 _PREFIX = "base_model.model."
 _CONFIG_FILE = "adapter_config.json"
@@ -74,12 +74,25 @@ class LoraLinear(nn.Module):
         if not self.is_enabled:
             y: torch.Tensor = self.base_layer(x)
             return y
-        weight = self.base_layer.weight
-        if isinstance(self.base_layer, Conv1D):
-            weight = weight.T
         dropped = functional.dropout(x, self.dropout, self.training)
-        return low_rank_linear(
-            x, dropped, weight, self.base_layer.bias, self.lora_A, self.lora_B, self.scale
+        return low_rank_linear(x, dropped, [self._parts()])[0]
+
+    @staticmethod
+    def apply_together(layers: Sequence[LoraLinear], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map (..., in) to one (..., out) per layer, in one step where that is the same."""
+        drops = any(layer.dropout and layer.training for layer in layers)  # each its own way
+        if drops or not all(layer.is_enabled for layer in layers):
+            return tuple(layer(x) for layer in layers)
+        return low_rank_linear(x, x, [layer._parts() for layer in layers])
+
+    def _parts(self) -> LowRank:
+        weight = self.base_layer.weight
+        return LowRank(
+            weight=weight.T if isinstance(self.base_layer, Conv1D) else weight,
+            bias=self.base_layer.bias,
+            down=self.lora_A,
+            up=self.lora_B,
+            scale=self.scale,
         )
 
 

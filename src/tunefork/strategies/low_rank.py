@@ -1,7 +1,9 @@
-"""A frozen linear layer and a low-rank change beside it, as one autograd step."""
+"""Frozen linear layers over one input, and a low-rank change beside each, as one autograd step."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,38 +11,46 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
-def low_rank_linear(
-    x: torch.Tensor,
-    dropped: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    down: torch.Tensor,
-    up: torch.Tensor,
-    scale: float,
-) -> torch.Tensor:
-    """Return x W^T + bias + scale * (dropped A^T) B^T (Hu et al. 2021, arXiv 2106.09685).
+@dataclass(frozen=True)
+class LowRank:
+    """One layer: W and its bias, both frozen and in x's number format; A, B and their factor."""
 
-    W and bias are frozen. Kept for the backward pass are the inputs and `dropped A^T`; the sum is
-    made inside the second product, forward and backward.
+    weight: torch.Tensor  # W, (out, in)
+    bias: torch.Tensor | None  # (out,)
+    down: torch.Tensor  # A, (rank, in), in any number format; computed in x's
+    up: torch.Tensor  # B, (out, rank), likewise
+    scale: float
+
+
+def low_rank_linear(
+    x: torch.Tensor, dropped: torch.Tensor, layers: Sequence[LowRank]
+) -> tuple[torch.Tensor, ...]:
+    """Return x W^T + bias + scale * (dropped A^T) B^T of each layer.
+
+    Hu et al. 2021 (arXiv 2106.09685). Kept for the backward pass are the input and the narrow
+    `dropped A^T`; sums are made inside the products, forward and backward, and the layers' narrow
+    products are one.
 
     Args:
         x: (..., in).
-        dropped: What the change sees of x: x itself, or x after dropout.
-        weight: W, (out, in), in x's number format.
-        bias: (out,).
-        down: A, (rank, in), in any number format; computed in x's.
-        up: B, (out, rank), likewise.
-        scale: Factor of the change.
+        dropped: What the changes see of x: x itself, or x after dropout.
+        layers: One at least; all with the same `in`.
 
     Returns:
-        (..., out), in x's number format.
+        For each layer (..., out), in x's number format.
     """
-    rows, out_shape = x.flatten(0, -2), (*x.shape[:-1], weight.shape[0])
+    rows = x.flatten(0, -2)
     seen = rows if dropped is x else dropped.flatten(0, -2)
-    y: torch.Tensor = _LowRankLinear.apply(  # type: ignore[no-untyped-call]
-        rows, seen, weight, bias, down, up, scale
+    found: tuple[torch.Tensor, ...] = _LowRankLinear.apply(  # type: ignore[no-untyped-call]
+        rows,
+        seen,
+        [layer.scale for layer in layers],
+        *(layer.weight for layer in layers),
+        *(layer.bias for layer in layers),
+        *(layer.down for layer in layers),
+        *(layer.up for layer in layers),
     )
-    return y.view(out_shape)
+    return tuple(y.view(*x.shape[:-1], -1) for y in found)
 
 
 class _LowRankLinear(torch.autograd.Function):
@@ -49,36 +59,56 @@ class _LowRankLinear(torch.autograd.Function):
         ctx: Any,
         x: torch.Tensor,
         dropped: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        down: torch.Tensor,
-        up: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        ctx.formats, ctx.scale = (down.dtype, up.dtype), scale
-        down, up = down.to(x.dtype), up.to(x.dtype)
-        low = dropped @ down.T
-        y = functional.linear(x, weight, bias)
-        y.addmm_(low, up.T, alpha=scale)
-        ctx.is_same = dropped is x
-        ctx.save_for_backward(dropped, weight, down, up, low)
-        return y
+        scales: list[float],
+        *parts: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        count = len(scales)
+        weights, biases, downs, ups = (parts[i * count : (i + 1) * count] for i in range(4))
+        ctx.formats = [(a.dtype, b.dtype) for a, b in zip(downs, ups, strict=True)]
+        ctx.ranks, ctx.scales, ctx.is_same = [len(a) for a in downs], scales, dropped is x
+        down = torch.cat(downs).to(x.dtype)  # (all ranks, in)
+        ups = tuple(up.to(x.dtype) for up in ups)
+        low = dropped @ down.T  # (tokens, all ranks)
+        found = []
+        lows = torch.split(low, ctx.ranks, dim=1)
+        layers = zip(weights, biases, lows, ups, scales, strict=True)
+        for weight, bias, own, up, scale in layers:
+            found.append(functional.linear(x, weight, bias).addmm_(own, up.T, alpha=scale))
+        ctx.save_for_backward(dropped, low, down, *weights, *ups)
+        return tuple(found)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        dropped, weight, down, up, low = ctx.saved_tensors
-        needs_x, needs_dropped, _, _, needs_down, needs_up, _ = ctx.needs_input_grad
-        d_x = d_dropped = d_down = d_up = None
-        d_low = gradient @ up
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        count = len(gradients)
+        dropped, low, down, *others = ctx.saved_tensors
+        weights, ups = others[:count], others[count:]
+        needs_x, needs_dropped = ctx.needs_input_grad[:2]
+        needs_down, needs_up = ctx.needs_input_grad[3 + 2 * count], ctx.needs_input_grad[-1]
+        d_x = d_dropped = None
+        d_downs: list[torch.Tensor | None] = [None] * count
+        d_ups: list[torch.Tensor | None] = [None] * count
+        d_low = torch.cat(
+            [
+                torch.mm(gradient, up).mul_(scale)
+                for gradient, up, scale in zip(gradients, ups, ctx.scales, strict=True)
+            ],
+            dim=1,
+        )
         if needs_up:
-            d_up = torch.mm(gradient.T, low).to(ctx.formats[1]).mul_(ctx.scale)
+            lows = torch.split(low, ctx.ranks, dim=1)
+            for at, (gradient, own) in enumerate(zip(gradients, lows, strict=True)):
+                d_ups[at] = (gradient.T @ own).to(ctx.formats[at][1]).mul_(ctx.scales[at])
         if needs_down:
-            d_down = torch.mm(d_low.T, dropped).to(ctx.formats[0]).mul_(ctx.scale)
+            joined = torch.split(d_low.T @ dropped, ctx.ranks)
+            d_downs = [part.to(ctx.formats[at][0]) for at, part in enumerate(joined)]
         if needs_x:
-            d_x = gradient @ weight
+            d_x = gradients[0] @ weights[0]
+            for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
+                d_x.addmm_(gradient, weight)
             if ctx.is_same:
-                d_x.addmm_(d_low, down, alpha=ctx.scale)
+                d_x.addmm_(d_low, down)
         if needs_dropped and not ctx.is_same:
-            d_dropped = torch.mm(d_low, down).mul_(ctx.scale)
-        return d_x, d_dropped, None, None, d_down, d_up, None
+            d_dropped = d_low @ down
+        frozen = [None] * (2 * count)
+        return d_x, d_dropped, None, *frozen, *d_downs, *d_ups

@@ -18,6 +18,7 @@ class TrainSettings(BaseModel):
     batch_tokens: int = Field(ge=1)  # tokens per optimizer step
     micro_tokens: int = Field(default=4096, ge=1)  # tokens computed at once; bounds the memory
     recompute: bool = False  # keep only what enters each layer, and compute the rest again
+    compile: bool = False  # fuse elementwise steps, where there is a compiler
     schedule: Literal["cosine", "linear"] = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1)  # share of all steps
     final_learning_rate: float = Field(default=0.0, ge=0, le=1)  # share of the highest

@@ -13,28 +13,32 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from tunefork.models import Batch
+from tunefork.models import Batch, compile_kernels
 from tunefork.objectives import Loss, Objective
+from tunefork.training.settings import TrainSettings
 
 
 class TrainStep(nn.Module):
     """A model and an objective, as one module."""
 
-    def __init__(self, model: Any, objective: Objective, *, recompute: bool = False) -> None:
+    def __init__(self, model: Any, objective: Objective, settings: TrainSettings) -> None:
         """Join them.
 
         Args:
             model: What `load_model` returned, with a strategy attached.
             objective: What is learned.
-            recompute: Keep only what enters each layer for the backward pass, and compute the
-                rest again (Chen et al. 2016, arXiv 1604.06174): a third more time, for a
-                fraction of the memory.
+            settings: With `recompute`, only what enters each layer is kept for the backward
+                pass, and the rest computed again (Chen et al. 2016, arXiv 1604.06174): a third
+                more time, for a fraction of the memory. With `compile`, elementwise steps run
+                as one, where there is a compiler.
         """
         super().__init__()
         self.model = model
         self.objective = objective
-        if recompute:
+        if settings.recompute:
             _recompute_layers(model)
+        if settings.compile:
+            compile_kernels()
 
     def forward(self, batch: Batch) -> Loss:
         """Return the summed loss of a batch and its weight."""

@@ -100,7 +100,7 @@ def _train(
         what = "; ".join(changes)
         sink(Warned(f"since the run began, {what}: the result will not be the same bits"))
     outcome = run_loop(
-        TrainStep(model, Sft(), recompute=plan.settings.recompute),
+        TrainStep(model, Sft(), plan.settings),
         plan.strategy.parameters(model),
         prepared.data,
         plan.settings,

@@ -9,6 +9,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from tunefork.models.attention import AttentionSettings
+from tunefork.models.fused.kernels import Kernel
+from tunefork.models.fused.together import apply_together
 
 if TYPE_CHECKING:
     from tunefork.models.layout import Layout
@@ -64,9 +66,12 @@ class RotaryAttention(nn.Module):
         """Map (1, tokens, size) to the same shape, and no attention weights."""
         cos, sin = (part[0] for part in position_embeddings)
         by_head = (hidden_states.shape[1], -1, self.head_dim)
-        query = rotate(self.q_norm(self.q_proj(hidden_states).view(by_head)), cos, sin)
-        key = rotate(self.k_norm(self.k_proj(hidden_states).view(by_head)), cos, sin)
-        value = self.v_proj(hidden_states).view(by_head)
+        query, key, value = (
+            states.view(by_head)
+            for states in apply_together((self.q_proj, self.k_proj, self.v_proj), hidden_states)
+        )
+        query = rotate(self.q_norm(query), cos, sin)
+        key = rotate(self.k_norm(key), cos, sin)
         mixed = layout.attend(
             query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), self.settings
         )
@@ -86,13 +91,13 @@ class _Rotate(torch.autograd.Function):
         return _rotated(gradient, cos, sin, -1.0), None, None
 
 
+@Kernel
 def _rotated(
     x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, direction: float
 ) -> torch.Tensor:
-    cos = cos.unsqueeze(1)
     first, second = x.chunk(2, dim=-1)
     half_sin = sin[:, : first.shape[-1]].unsqueeze(1)
-    turned = x * cos
+    turned = x * cos.unsqueeze(1)
     into_first, into_second = turned.chunk(2, dim=-1)
     into_first.addcmul_(second, half_sin, value=-direction)
     into_second.addcmul_(first, half_sin, value=direction)

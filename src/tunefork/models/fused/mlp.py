@@ -9,7 +9,9 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from tunefork.models.fused.kernels import Kernel
 from tunefork.models.fused.recompute import computed_again
+from tunefork.models.fused.together import apply_together
 
 
 def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -33,7 +35,7 @@ class SwigluMlp(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., size) to (..., size)."""
-        gate, up = self.gate_proj(x), self.up_proj(x)
+        gate, up = apply_together((self.gate_proj, self.up_proj), x)
         mixed = swiglu(gate, up)
         with computed_again(mixed, lambda: swiglu(gate, up)):
             y: torch.Tensor = self.down_proj(mixed)
@@ -46,12 +48,22 @@ class _Swiglu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate, up)
-        return functional.silu(gate).mul_(up)
+        return _gated(gate, up)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gate, up = ctx.saved_tensors
-        d_up = functional.silu(gate).mul_(gradient)
-        d_gate = torch.ops.aten.silu_backward(gradient * up, gate)
-        return d_gate, d_up
+        return _gated_back(gradient, *ctx.saved_tensors)
+
+
+@Kernel
+def _gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    return functional.silu(gate).mul_(up)
+
+
+@Kernel
+def _gated_back(
+    gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    d_gate = torch.ops.aten.silu_backward(gradient * up, gate)
+    return d_gate, functional.silu(gate).mul_(gradient)

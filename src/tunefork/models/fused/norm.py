@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from tunefork.models.fused.kernels import Kernel
+
 
 def rms_norm(x: torch.Tensor, gain: torch.Tensor, epsilon: float) -> torch.Tensor:
     """Return gain * x / sqrt(mean(x^2) + epsilon) over the last axis, with float32 in between.
@@ -46,21 +48,35 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, gain: torch.Tensor, epsilon: float) -> torch.Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = torch.rsqrt(length.square_().div_(x.shape[-1]).add_(epsilon))  # (..., 1)
+        y, scale = _normed(x, gain, epsilon)
         ctx.save_for_backward(x, gain, scale)
-        return (x * scale).to(x.dtype).mul_(gain)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, gain, scale = ctx.saved_tensors
-        normal = x * scale  # float32
         d_gain = None
         if ctx.needs_input_grad[1]:
-            d_gain = (normal * gradient).flatten(0, -2).sum(0).to(gain.dtype)
-        inner = gradient * gain
-        # dx = scale * (inner - normal * mean(inner * normal))
-        mean = torch.linalg.vecdot(normal, inner.float()).unsqueeze(-1).div_(x.shape[-1])
-        d_x = normal.mul_(mean).sub_(inner).mul_(scale.neg())
-        return d_x.to(x.dtype), d_gain, None
+            d_gain = (x * scale * gradient).flatten(0, -2).sum(0).to(gain.dtype)
+        return _normed_back(gradient, x, gain, scale), d_gain, None
+
+
+@Kernel
+def _normed(
+    x: torch.Tensor, gain: torch.Tensor, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    scale = torch.rsqrt(length.square_().div_(x.shape[-1]).add_(epsilon))  # (..., 1)
+    return (x * scale).to(x.dtype).mul_(gain), scale
+
+
+@Kernel
+def _normed_back(
+    gradient: torch.Tensor, x: torch.Tensor, gain: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    # dx = scale * (inner - normal * mean(inner * normal)), with inner = gradient * gain
+    normal = x * scale  # float32
+    inner = gradient * gain
+    mean = (normal * inner).sum(dim=-1, keepdim=True).div(x.shape[-1])
+    return normal.mul_(mean).sub_(inner).mul_(scale.neg()).to(x.dtype)
