@@ -69,7 +69,8 @@ def measure(job: Job, rows: Rows) -> dict[str, Any]:
 
     def packed(step: list[int]) -> tuple[list[Batch], float]:
         chosen = _micro_batches(step, data, job.cell, settings)
-        batches = [collate(data, part, model.device) for part in chosen]
+        shares = bool(job.cell.get("shares", True))
+        batches = [collate(data, part, model.device, shares=shares) for part in chosen]
         return batches, sum(float(batch.weights.sum()) for batch in batches)
 
     meter.before_training()

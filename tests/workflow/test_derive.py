@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tunefork.data import TokenRows
 from tunefork.models import Base
 from tunefork.training import TrainingData
-from tunefork.workflow.derive import Derived, derive, learning_rate_for, longest_row
+from tunefork.workflow.derive import Derived, derive, learning_rate_for, longest_row, room
 from tunefork.workflow.spec import Spec
 
 _TOKENS = st.integers(1, 5_000_000)
@@ -145,3 +145,30 @@ def test_what_is_reported_is_what_is_used(tmp_path: Path) -> None:
     base = _base(tmp_path, max_position_embeddings=64)
     found = _derive(_spec(training={"max_length": 5000}), base, 10_000, True)
     assert _origins(found)["max_length"] == ("64", "derived")
+
+
+def test_small_bases_compute_more_at_once_than_large_ones(tmp_path: Path) -> None:
+    def at_once(name: str, **sizes: int) -> int:
+        (tmp_path / name).mkdir()
+        return room(_base(tmp_path / name, **sizes), 512)[0]
+
+    small = at_once("small", hidden_size=256, num_hidden_layers=6, num_attention_heads=4)
+    large = at_once("large", hidden_size=4096, num_hidden_layers=32, num_attention_heads=32)
+    assert small == 2048
+    assert large == 512
+
+
+def test_layers_are_recomputed_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = _base(tmp_path, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16)
+    monkeypatch.setattr("tunefork.workflow.derive.free_bytes", lambda: 64 << 30)
+    assert not room(base, 1024)[1]
+    monkeypatch.setattr("tunefork.workflow.derive.free_bytes", lambda: 1 << 30)
+    assert room(base, 1024)[1]
+
+
+def test_sizes_that_make_no_sense_do_not_stop_the_arithmetic(tmp_path: Path) -> None:
+    base = _base(tmp_path, hidden_size=576)
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": "many"}')
+    assert room(base, 1024)[0] >= 512
