@@ -5,7 +5,8 @@ import torch
 
 from tunefork.models import PackedLayout, Segment
 from tunefork.models.attention import AttentionSettings
-from tunefork.models.grouped import Groups, attend, attend_slowly
+from tunefork.models.grouped import attend, attend_slowly
+from tunefork.models.groups import Groups
 
 LAYOUTS = {
     "one": [Segment(1)],

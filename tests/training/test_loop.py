@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.small import packed_model, random_rows
+from tests.training.small_run import ROWS, SETTINGS, VALIDATION
 from tunefork.core.events import Event, RunEnded, StepDone, Validated, Warned, no_sink
 from tunefork.data.tokens import TokenRows
 from tunefork.models import hash_parameters
@@ -23,16 +24,7 @@ from tunefork.training import (
     train,
 )
 
-SETTINGS = TrainSettings(
-    epochs=3,
-    learning_rate=5e-3,
-    batch_tokens=60,
-    micro_tokens=30,
-    validate_every=4,
-    checkpoint_every=3,
-    seed=7,
-)
-ROWS, VALIDATION, POOL = random_rows(30), random_rows(6, seed=9), random_rows(9, seed=5)
+POOL = random_rows(9, seed=5)
 
 
 class Killed(BaseException):

@@ -16,6 +16,7 @@ from tunefork.core.hashing import hash_file, hash_json
 _BUNDLED = {"tiny": Path(__file__).parent / "tiny"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model"]
+_DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Base:
         return tuple(sorted(self.folder.glob("*.safetensors")))
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that decides what the model computes."""
+        described = [self.folder / name for name in _DESCRIBING]
+        return (*(path for path in described if path.is_file()), *self.weight_files)
+
+    @property
     def weight_bytes(self) -> int:
         """The size of the weight files."""
         return sum(path.stat().st_size for path in self.weight_files)
@@ -71,9 +78,7 @@ class Base:
 
     def hash(self) -> str:
         """Return one hash over every file that decides what the model computes."""
-        names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-        files = [self.folder / name for name in names if (self.folder / name).is_file()]
-        return hash_json({path.name: hash_file(path) for path in (*files, *self.weight_files)})
+        return hash_json({path.name: hash_file(path) for path in self.files})
 
 
 def find_base(name: str, relative_to: Path | None = None) -> Base:

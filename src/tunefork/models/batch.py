@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,25 +47,21 @@ def collate(
     parts = [rows.row(index) for index in chosen]
     ids = [part[0] for part in parts]
     stretches = share_beginnings(ids) if shares else whole(ids)
-    starts = np.cumsum([0, *(stretch.end - stretch.begin for stretch in stretches)])
-    own_places = [np.arange(low, high) for low, high in itertools.pairwise(starts)]
-    places: list[NDArray[np.int64]] = []  # of each stretch and all before it
-    by_row = [np.empty(0, np.int64)] * len(parts)
-    for stretch, own in zip(stretches, own_places, strict=True):
-        path = own if stretch.parent < 0 else np.concatenate([places[stretch.parent], own])
-        places.append(path)
-        if len(stretch.rows) == 1:
-            by_row[stretch.rows[0]] = path
+    segments = [Segment(part.end - part.begin, part.parent) for part in stretches]
+    layout = PackedLayout(segments, device)
+    by_row = {
+        stretch.rows[0]: path.numpy()  # a row's places: those of its end, and all before
+        for stretch, path in zip(stretches, layout.paths, strict=True)
+        if len(stretch.rows) == 1
+    }
     predicted = [1 + np.flatnonzero(weights[1:]) for _, weights in parts]
-    keep = [path[at - 1] for path, at in zip(by_row, predicted, strict=True)]
+    keep = [by_row[number][at - 1] for number, at in enumerate(predicted)]
     targets = [row[at] for row, at in zip(ids, predicted, strict=True)]
     weights = [part[1][at] for part, at in zip(parts, predicted, strict=True)]
     packed = [ids[part.rows[0]][part.begin : part.end] for part in stretches]
     return Batch(
         ids=_tensor(packed, np.int64, device),
-        layout=PackedLayout(
-            [Segment(part.end - part.begin, part.parent) for part in stretches], device
-        ),
+        layout=layout,
         keep=_tensor(keep, np.int64, device),
         targets=_tensor(targets, np.int64, device),
         weights=_tensor(weights, np.float32, device),

@@ -15,7 +15,8 @@ from typing import Protocol
 import torch
 
 from tunefork.models.attention import AttentionSettings
-from tunefork.models.grouped import Groups, attend
+from tunefork.models.grouped import attend
+from tunefork.models.groups import Groups
 
 
 class Layout(Protocol):
@@ -65,16 +66,12 @@ class PackedLayout:
         self.segments = tuple(
             part if isinstance(part, Segment) else Segment(int(part)) for part in segments
         )
-        places = _places(self.segments)
-        before = torch.tensor(
-            [len(path) - part.length for path, part in zip(places, self.segments, strict=True)]
-        )
-        sizes = torch.tensor([part.length for part in self.segments])
-        starts = torch.cumsum(sizes, 0) - sizes
-        positions = torch.arange(int(sizes.sum())) + torch.repeat_interleave(before - starts, sizes)
-        self._positions = positions.unsqueeze(0).to(device)
-        own = [path[int(first) :] for path, first in zip(places, before, strict=True)]
-        self.groups = Groups(own, places, device)
+        self.paths = _paths(self.segments)  # per segment: the places that its last token sees
+        pairs = list(zip(self.paths, self.segments, strict=True))
+        positions = [torch.arange(len(path) - part.length, len(path)) for path, part in pairs]
+        self._positions = torch.cat(positions).unsqueeze(0).to(device)
+        own = [path[len(path) - part.length :] for path, part in pairs]
+        self.groups = Groups(own, self.paths, device)
 
     @property
     def positions(self) -> torch.Tensor:
@@ -93,7 +90,7 @@ class PackedLayout:
         return attend(query, key, value, groups=self.groups, settings=settings)
 
 
-def _places(segments: Sequence[Segment]) -> list[torch.Tensor]:
+def _paths(segments: Sequence[Segment]) -> list[torch.Tensor]:
     """Return for each segment the places in the row of all that its last token sees."""
     found: list[torch.Tensor] = []
     start = 0

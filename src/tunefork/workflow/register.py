@@ -38,7 +38,6 @@ from tunefork.registry import (
 from tunefork.workflow.runs import RunFolder
 from tunefork.workflow.spec import Project
 
-_BASE_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _RUN_FILES = (
     "record.json",
     "spec.json",
@@ -137,10 +136,11 @@ def _add_file(registry: Registry, project: Project, name: str | None) -> str | N
 
 
 def _add_run(registry: Registry, run: RunFolder, base: Base, data: dict[str, str]) -> None:
+    base_hash = base.hash()
     with registry.reading() as session:
-        is_known = knows_base(session, base.hash(), base.address)
-    # A large base takes long to hash, and is no other than it was.
-    seen_base = None if is_known else _look_at_base(base)
+        is_known = knows_base(session, base_hash, base.address)
+    # A large base takes long to look at, and is no other than it was.
+    seen_base = None if is_known else _look_at_base(base, base_hash)
     seen = _look_at_run(run)
     with registry.writing() as session:
         if seen_base is not None:
@@ -148,17 +148,15 @@ def _add_run(registry: Registry, run: RunFolder, base: Base, data: dict[str, str
         add_run(session, registry.objects, seen, data)
 
 
-def _look_at_base(base: Base) -> SeenBase:
-    names = [base.folder / name for name in _BASE_FILES if (base.folder / name).is_file()]
-    files = {path.name: path for path in (*names, *base.weight_files)}
+def _look_at_base(base: Base, base_hash: str) -> SeenBase:
     is_from_hub = base.folder.parent.name == "snapshots"
     return SeenBase(
         name=base.name,
         address=base.address,
-        hash=base.hash(),
+        hash=base_hash,
         revision=base.folder.name if is_from_hub else None,
         licence=find_licence(base.folder),
-        files=look_at(files, keep=False),
+        files=look_at({path.name: path for path in base.files}, keep=False),
     )
 
 
