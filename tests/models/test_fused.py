@@ -94,7 +94,8 @@ def test_rotation(dtype: torch.dtype) -> None:
 def test_head_and_cross_entropy(
     dtype: torch.dtype, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunefork.models.fused.head._CHUNK_BYTES", 4 * 97 * chunk)
+    for name in ("_CHUNK_BYTES", "_CHUNK_BYTES_TRAINED"):
+        monkeypatch.setattr(f"tunefork.models.fused.head.{name}", 4 * 97 * chunk)
     targets, weights = torch.randint(0, 97, (15,)), torch.rand(15)
 
     def slow(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:

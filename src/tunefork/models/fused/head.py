@@ -8,6 +8,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 _CHUNK_BYTES = 32 << 20  # float32 logits held at once
+_CHUNK_BYTES_TRAINED = 128 << 20  # likewise, where each chunk adds to the whole head's gradient
 
 
 def weighted_cross_entropy(
@@ -45,8 +46,9 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         trains_hidden, trains_head = ctx.needs_input_grad[:2]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if trains_hidden else None
-        d_head = torch.zeros_like(head, dtype=torch.float32) if trains_head else None
-        n_rows = max(1, _CHUNK_BYTES // (4 * head.shape[0]))
+        d_head = torch.zeros_like(head) if trains_head else None
+        chunk_bytes = _CHUNK_BYTES_TRAINED if trains_head else _CHUNK_BYTES
+        n_rows = max(1, chunk_bytes // (4 * head.shape[0]))
         room = torch.empty(min(n_rows, len(hidden)), head.shape[0], device=hidden.device)
         for begin in range(0, len(hidden), n_rows):
             part = slice(begin, begin + n_rows)
@@ -66,9 +68,8 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             if d_hidden is not None:
                 torch.mm(d_short, head, out=d_hidden[part])
             if d_head is not None:
-                d_head += d_short.T @ hidden[part]
+                d_head.addmm_(d_short.T, hidden[part])
         ctx.save_for_backward(d_hidden, d_head)
-        ctx.head_dtype = head.dtype
         return total
 
     @staticmethod
@@ -80,5 +81,5 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         if d_hidden is not None:
             d_hidden = d_hidden * gradient  # a scalar does not widen the number format
         if d_head is not None:
-            d_head = (d_head * gradient).to(ctx.head_dtype)
+            d_head = d_head * gradient
         return d_hidden, d_head, None, None
