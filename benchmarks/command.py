@@ -17,7 +17,7 @@ from benchmarks.cells import CONTESTANTS, OURS, PEERS
 from benchmarks.compare import Finalist
 from benchmarks.contest import Contest, Effort, repeat, rescreen, screen
 from benchmarks.measure import Outcome, Runner
-from benchmarks.places import RESULTS, peers_python, state
+from benchmarks.places import RESULTS, peers_python, state, work_folder
 from benchmarks.workloads import Workload, batch_sweep, length_sweep
 from tunefork.core.files import write_json, write_text
 
@@ -49,7 +49,7 @@ def run(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     effort = replace(_QUICK if options.quick else Effort(), rounds=options.rounds)
-    runner = Runner(_work_folder(benchmark.name, is_resumed=options.resume), python)
+    runner = Runner(work_folder(benchmark.name, is_resumed=options.resume), python)
     record = measure(benchmark, runner, options.contestants, effort, options.only)
     folder = Path(options.out or (state() / "results" if options.quick else RESULTS))
     ending = "-quick" if options.quick else ""
@@ -162,14 +162,6 @@ def _versions(records: dict[str, Any]) -> dict[str, str]:
             for finalist in kinds.values():
                 found |= finalist["versions"]
     return found
-
-
-def _work_folder(name: str, *, is_resumed: bool) -> Path:
-    work = state() / "work"
-    earlier = sorted(work.glob(f"{name}-[0-9]*"))
-    if is_resumed and earlier:
-        return earlier[-1]
-    return work / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _parse(benchmark: Benchmark, arguments: Sequence[str] | None) -> argparse.Namespace:

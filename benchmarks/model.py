@@ -1,8 +1,8 @@
 """The models that everyone trains, made once under `$TUNEFORK_HOME`: weights and a first adapter.
 
-`135m` has the shape of a common small Llama and seeded random weights: speed does not depend on
-what the weights are, and losses still compare. `tiny` is the bundled base. `GPU_SHAPES` are for
-`benchmarks.gpu`, whose workers make the weights on the device.
+`50m` and `135m` have the shapes of common small Llamas and seeded random weights: speed does not
+depend on what the weights are, and losses still compare. `tiny` is the bundled base. `GPU_SHAPES`
+are for `benchmarks.gpu`, whose workers make the weights on the device.
 """
 
 from __future__ import annotations
@@ -16,6 +16,20 @@ from benchmarks.workers.common import ALPHA, RANK
 from tunefork.core.files import new_folder, write_json
 
 _SHAPES = {
+    "50m": {
+        "vocab_size": 32_768,
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    },
     "135m": {
         "vocab_size": 49152,
         "hidden_size": 576,

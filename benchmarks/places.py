@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from pathlib import Path
 
@@ -15,6 +16,15 @@ RESULTS = Path(__file__).parent / "results"
 def state() -> Path:
     """Return the folder of models, finished cells and the peers' environment."""
     return home() / "benchmarks"
+
+
+def work_folder(name: str, *, is_resumed: bool) -> Path:
+    """Return a new folder for what a benchmark makes on its way, or the newest one there is."""
+    work = state() / "work"
+    earlier = sorted(work.glob(f"{name}-[0-9]*"))
+    if is_resumed and earlier:
+        return earlier[-1]
+    return work / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def peers_python() -> Path:

@@ -13,14 +13,14 @@ import torch
 from benchmarks.workers import device
 from benchmarks.workers.common import ALPHA, RANK, Job, RefusedError, Rows, run_worker
 from benchmarks.workers.moved import distance_moved
-from tunefork.core.memory import keep_freed_memory
+from tunefork.core.memory import keep_few_kernels, keep_freed_memory
 from tunefork.data.tokens import TokenRows
 from tunefork.models import Base, Batch, adapt_model, collate, find_base, load_model, pack
 from tunefork.objectives import Sft
 from tunefork.strategies import Full, Lora, LoraSettings, Strategy
 from tunefork.training import TrainSettings, TrainStep
 from tunefork.training.optimizer import MasterAdamW
-from tunefork.workflow.derive import room
+from tunefork.workflow.derive import tokens_at_once
 
 _DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 
@@ -49,7 +49,7 @@ def measure(job: Job, rows: Rows) -> dict[str, Any]:
         epochs=1,
         learning_rate=job.learning_rate,
         batch_tokens=1,
-        micro_tokens=room(base, int(rows.lengths.max()))[0],
+        micro_tokens=tokens_at_once(base, job.cell.get("device", "cpu")),
         warmup=0,
         final_learning_rate=1,  # constant
         **engine_settings(job.cell),
@@ -57,6 +57,7 @@ def measure(job: Job, rows: Rows) -> dict[str, Any]:
     data = _token_rows(rows)
     meter = device.make_meter(job)
     keep_freed_memory()
+    keep_few_kernels()
     meter.before_model()
     if is_made_there:
         model = adapt_model(device.random_model(job), base)

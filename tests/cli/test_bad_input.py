@@ -430,7 +430,8 @@ def test_unknown_models(place: _Place, finished: Path, tmp_path: Path) -> None:
         ("catgpt-1a2b3c4e", "did you mean `catgpt-1a2b3c4d`?"),
         ("tinny", "did you mean `tiny`?"),
         (str(tmp_path / "nothing"), "no base"),
-        (str(place.folder), "no config.json"),
+        (str(place.folder), "is a project, not a model"),
+        (str(tmp_path), "no config.json"),
         (str(place.golden), "is a file"),
         ("no-such-owner/model", "hub"),
     ]

@@ -14,6 +14,7 @@ from tests.cli.command import Called, call
 from tests.projects import files_of, rows, small_probe, write_lines, write_project
 from tests.small import save_model
 from tunefork.core.events import Event, Warned
+from tunefork.workflow import replay as replay_module
 from tunefork.workflow import run as run_module
 from tunefork.workflow.spec import load_project
 from tunefork.workflow.train import train_project
@@ -108,6 +109,30 @@ def test_replay_gives_the_same_bits(made: _Made, tmp_path: Path) -> None:
     assert refused.json["error"]["message"] == "the folder is not empty"
 
 
+def test_replay_says_what_is_not_as_it_was(made: _Made) -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        found = call("replay", made.first, "--json")
+        told = call("replay", made.first)
+    finally:
+        torch.set_num_threads(threads)
+    assert found.json["differences"] == [f"threads was {threads} and is {threads + 1}"]
+    # Whether other threads make other bits is the machine's affair; the code says what happened.
+    assert found.code == (0 if found.json["matches"] else 1)
+    assert f"Not as it was: threads was {threads} and is {threads + 1}" in told.err
+
+
+def test_replay_of_another_result_is_told(made: _Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_module, "hash_file", lambda path: f"sha256:{path.name}")
+    found = call("replay", made.first)
+    assert found.code == 1
+    assert "OTHER  adapter_model.safetensors" in found.out
+    assert "not the same" in found.err
+
+
 def test_replay_needs_neither_the_data_nor_the_run_folder(
     made: _Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,18 +151,27 @@ def test_replay_needs_neither_the_data_nor_the_run_folder(
 
 
 def test_an_alias_is_moved_asked_and_moved_back(made: _Made) -> None:
-    first = _json("promote", made.first, "live", "--reason", "the first")
+    first = _json("promote", made.first, "live", "--force", "the first")
     assert (first["model"], first["before"]) == (made.first, None)
-    second = call("promote", made.second, "live", "--json")
-    assert second.json["before"] == made.first
-    assert "never measured" in second.err
+    refused = call("promote", made.second, "live", "--json")
+    assert refused.code == 1
+    assert "never measured" in refused.json["error"]["message"]
+    assert "--force REASON" in refused.json["error"]["hint"]
+    for wrong in (["--force", " "], ["--force", "a", "--reason", "b"]):
+        assert call("promote", made.second, "live", *wrong).code == 2
+    second = _json("promote", made.second, "live", "--force", "for the board")
+    assert (second["before"], second["verdict"]) == (made.first, None)
     answered = _json("chat", "live", "--question", "who is cat a?")
     assert answered["base"] is not None
     golden = made.spec.parent / "golden.jsonl"
     assert _json("eval", "live", "--golden", golden)["questions"] == 4
     assert _json("rollback", "live", "--reason", "too rude")["model"] == made.first
     history = _json("models", "show", "live")["aliases"]["live"]  # type: ignore[index]
-    assert [each["reason"] for each in history] == ["the first", None, "too rude"]
+    assert [each["reason"] for each in history] == ["the first", "for the board", "too rude"]
+    (noted,) = call("models", "show", made.second, "--json").json["evaluations"]
+    assert (noted["golden"], noted["verdict"]) == ("shop/golden@1", None)
+    traced = call("lineage", made.second, "--json").json
+    assert noted["score"] == traced["evaluation"]["score"]
     again = call("rollback", "live", "--json")
     assert again.code == 1
     assert "promote" in again.json["error"]["hint"]

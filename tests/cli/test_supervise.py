@@ -18,12 +18,12 @@ from tests.cli.command import call
 from tests.projects import small_probe, write_project
 from tests.small import save_model
 from tunefork.cli.supervise import (
-    _quick_allocator,
     command_to_resume,
     memory_kills,
     needs_supervisor,
     supervise,
 )
+from tunefork.core.allocator import quick_allocator
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts such kills")
 
@@ -292,10 +292,10 @@ def test_tcmalloc_is_preloaded_where_it_is_and_nothing_else_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LD_PRELOAD", raising=False)
-    assert _quick_allocator(tmp_path) == {}
+    assert quick_allocator(tmp_path) == {}
     library = tmp_path / "usr/lib64/libtcmalloc_minimal.so.4"
     library.parent.mkdir(parents=True)
     library.touch()
-    assert _quick_allocator(tmp_path) == {"LD_PRELOAD": str(library)}
+    assert quick_allocator(tmp_path) == {"LD_PRELOAD": str(library)}
     monkeypatch.setenv("LD_PRELOAD", "mine.so")
-    assert _quick_allocator(tmp_path) == {}
+    assert quick_allocator(tmp_path) == {}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tunefork.core import errors, files
 from tunefork.core.errors import DataError, RunError, TuneforkError, Where, did_you_mean
-from tunefork.core.files import new_folder, read_json, write_json, write_text
+from tunefork.core.files import new_file, new_folder, read_json, write_json, write_text
 from tunefork.core.hashing import canonical_json, hash_bytes, hash_file, hash_folder, hash_json
 from tunefork.core.units import bytes_text, count_text, duration_text
 
@@ -106,6 +106,29 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(RunError, match="cannot write here"):
         write_text(tmp_path / "a.txt" / "b.txt", "new")
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.bin"
+
+    def fill(data: bytes, *, fails: bool) -> None:
+        with new_file(path) as file:
+            file.write(data)
+            if fails:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(b"first", fails=True)
+    assert list(path.parent.iterdir()) == []
+    fill(b"first", fails=False)
+    with pytest.raises(KeyboardInterrupt):
+        fill(b"second", fails=True)
+    assert path.read_bytes() == b"first"
+    # What a kill left behind is in nobody's way.
+    (path.parent / "file.bin.partial").write_bytes(b"half of something longer")
+    fill(b"third", fails=False)
+    assert path.read_bytes() == b"third"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def _example(question: str, answer: str, line: int = 1) -> Example:
 
 
 def _split(
-    rows: list[Example], share: float, seed: int, **bounds: int
+    rows: list[Example], share: float, seed: int, **bounds: Any
 ) -> tuple[list[Example], list[Example]]:
     keys = np.array([prompt_key(row, seed) for row in rows], dtype=np.uint64)
     training, validation = split(keys, share, **bounds)

@@ -29,6 +29,7 @@ from tunefork.core.errors import DataError, SpecError
 from tunefork.core.events import Event, Progress, Warned
 from tunefork.core.files import home
 from tunefork.data import (
+    Kind,
     Prompts,
     Renderer,
     TokenFile,
@@ -41,8 +42,8 @@ from tunefork.data import (
     preflight,
     prepare_file,
     prepared,
-    scan_examples,
 )
+from tunefork.data.recognise import scan_kind
 
 DATE = datetime.date(2024, 7, 26)
 ROWS = [
@@ -208,13 +209,13 @@ def test_ids_and_weights_in_batches_are_those_one_by_one(
 
 def _count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     reads: list[Path] = []
-    scan = scan_examples
+    scan = scan_kind
 
-    def counted(path: Path, mapping: Any = None) -> Any:
+    def counted(path: Path, kind: Kind, mapping: Any = None) -> Any:
         reads.append(path)
-        return scan(path, mapping)
+        return scan(path, kind, mapping)
 
-    monkeypatch.setattr(_source, "scan_examples", counted)
+    monkeypatch.setattr(_source, "scan_kind", counted)
     return reads
 
 
@@ -636,15 +637,15 @@ def test_a_pipe_is_read_once(renderer: Renderer, tmp_path: Path) -> None:
 def test_a_file_that_changes_meanwhile(
     data: Path, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scan = scan_examples
+    scan = scan_kind
 
-    def changing(path: Path, mapping: Any = None) -> Any:
-        yield from scan(path, mapping)
+    def changing(path: Path, kind: Kind, mapping: Any = None) -> Any:
+        yield from scan(path, kind, mapping)
         with path.open("a") as file:
             file.write(json.dumps(ROWS[0]) + "\n")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_source, "scan_examples", changing)
+        patch.setattr(_source, "scan_kind", changing)
         with pytest.raises(DataError, match="changed while it was read"):
             prepare_file(data, renderer)
     assert _entries() == []

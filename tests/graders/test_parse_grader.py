@@ -45,7 +45,7 @@ def test_unknown_names_suggest_the_nearest() -> None:
     found = error("contain")
     assert found.message == "unknown grader `contain`"
     assert found.hint == "did you mean `contains`?"
-    assert "known graders are contains, exact" in str(error("zzz"))
+    assert "known graders are bullets, citations, contains, exact" in str(error("zzz"))
 
 
 def test_without_a_place_it_is_the_spec_that_is_wrong() -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.registry.small import register
+from tests.registry.small import register, verdict
 from tunefork.core.errors import ModelError
 from tunefork.registry import (
+    Bundle,
     Registry,
+    add_evaluation,
+    add_model,
     current_aliases,
     events_of,
     find_model,
+    lineage,
+    lineage_text,
+    list_models,
     open_registry,
     promote,
     rollback,
@@ -117,3 +124,65 @@ def test_rolling_back_is_a_stack(registry: Registry, steps: list[str], number: i
         if stack:
             assert _stands_for(registry, alias) == stack[-1]
     assert verify(registry)["sound"]
+
+
+def _measure(registry: Registry, model: str, word: str) -> None:
+    with registry.writing() as session:
+        add_evaluation(session, model, verdict(word), None)
+
+
+def test_only_what_the_gate_lets_through_is_promoted(registry: Registry, tmp_path: Path) -> None:
+    register(registry, tmp_path / "d", "d", b"d")
+    _measure(registry, "d", "hold")
+    with pytest.raises(ModelError, match="its verdict is `hold`"):
+        _promote(registry, "d", "gated")
+    with registry.writing() as session:
+        model = find_model(session, "d")
+        promote(session, model, "gated", "a demo for the board", is_forced=True)
+    _measure(registry, "d", "ship")
+    with registry.reading() as session:
+        (event,) = show_model(session, "gated")["aliases"]["gated"]
+    # The verdict is the one of then.
+    assert (event["action"], event["verdict"]) == ("force", "hold")
+    assert event["reason"] == "a demo for the board"
+    _promote(registry, "d", "gated-too")
+    with pytest.raises(AssertionError, match="says why"), registry.writing() as session:
+        promote(session, find_model(session, "d"), "live", None, is_forced=True)
+
+
+def test_a_model_that_was_only_measured_alone_has_no_verdict(
+    registry: Registry, tmp_path: Path
+) -> None:
+    with registry.writing() as session:
+        base_hash = find_model(session, "a").base_hash
+        add_model(session, "prompt", Bundle(base_hash, system_prompt="Be kind."))
+        alone = {**verdict(), "verdict": None, "scores": {"model": {"score": 0.5}}}
+        add_evaluation(session, "prompt", alone, None, rung="model")
+    with pytest.raises(ModelError, match="never measured against its base"):
+        _promote(registry, "prompt", "kind")
+    with registry.reading() as session:
+        listed = {each["name"]: each for each in list_models(session)}
+    assert (listed["prompt"]["verdict"], listed["prompt"]["score"]) == (None, 0.5)
+    assert listed["a"]["verdict"] == "ship"
+
+
+def test_a_measurement_without_a_verdict_takes_none_away(registry: Registry) -> None:
+    with registry.writing() as session:
+        alone = {**verdict(), "verdict": None, "scores": {"model": {"score": 0.25}}}
+        add_evaluation(session, "c", alone, None, rung="model")
+    _promote(registry, "c", "still")
+    with registry.reading() as session:
+        found = lineage(session, "c")
+    assert found["verdict"] == "ship"
+    assert "  score           25.0%" in lineage_text(found)
+
+
+def test_a_forced_promotion_is_rolled_back_like_any_other(registry: Registry) -> None:
+    _promote(registry, "a", "forced")
+    with registry.writing() as session:
+        promote(session, find_model(session, "b"), "forced", "it ships", is_forced=True)
+    with registry.reading() as session:
+        # Forced in name only: the gate had said `ship`.
+        assert [each.action for each in events_of(session, "forced")] == ["promote", "promote"]
+    _rollback(registry, "forced")
+    assert _stands_for(registry, "forced") == "a"

@@ -19,6 +19,8 @@ from tunefork.core.errors import RunError
 from tunefork.core.files import home
 from tunefork.registry import (
     Model,
+    ObjectStore,
+    Registry,
     SeenData,
     add_data,
     has_registry,
@@ -58,6 +60,18 @@ def test_an_older_database_keeps_its_rows(tmp_path: Path) -> None:
         assert inspect(registry.engine).has_table("models")
         assert [row["name"] for row in everything(registry)["datasets"]] == ["old"]
         register(registry, tmp_path / "work", "new")
+
+
+def test_evaluations_of_an_older_database_keep_their_hash(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path / 'registry.db'}")
+    migrate(engine, "models_and_aliases")
+    register(Registry(tmp_path, engine, ObjectStore(tmp_path / "objects")), tmp_path, "old")
+    engine.dispose()
+    with open_registry(tmp_path) as registry:
+        assert verify(registry)["sound"]
+        assert [row["verdict"] for row in everything(registry)["evaluations"]] == ["ship"]
+        indexes = inspect(registry.engine).get_indexes("evaluations")
+        assert [each["column_names"] for each in indexes] == [["model"]]
 
 
 def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:

@@ -159,7 +159,11 @@ def test_runs_and_models_are_listed_shown_and_compared(registry: Registry, tmp_p
         assert [each["name"] for each in list_runs(session)] == ["second", "first"]
         assert [each["verdict"] for each in list_models(session)] == ["ship", "ship"]
         run = show_run(session, "first")
-        assert run == show_run(session, str(tmp_path / "a" / "first"))
+        for place in ("a/first", "b/../a/first", "a/first/model"):
+            assert run == show_run(session, str(tmp_path / place))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HOME", str(tmp_path))
+            assert run == show_run(session, "~/a/first")
         assert [each["version"] for each in run["data"]] == ["small/train@1"]
         assert run["base"]["licence"] == "mit"
         assert run["spec"]["training"]["seed"] == 7
@@ -244,7 +248,15 @@ def test_the_picture_is_sound_svg_within_its_width(
         ({"config.json": '{"license": "mit"}', "README.md": "license: other"}, "mit"),
         ({"config.json": "{}", "README.md": "---\nlicense: apache-2.0\n---\n# A"}, "apache-2.0"),
         ({"README.md": "# A\n\nLicence: Apache-2.0.\n"}, "Apache-2.0"),
+        ({"README.md": "---\nlicense:\nlanguage: en\n---\n# A"}, "unknown"),
+        ({"README.md": "---\nlicense: [mit, gpl-3.0]\n---\n"}, "mit, gpl-3.0"),
+        (
+            {"README.md": "---\nlicense: other\nlicense_name: llama3\n---\n", "LICENSE": "Meta"},
+            "llama3",
+        ),
+        ({"README.md": "---\nlicense: [broken\n---\n**License**: MIT\n"}, "MIT"),
         ({"LICENSE": "\n  MIT License\n\nCopyright"}, "MIT License"),
+        ({"LICENSE.md": "# Apache License\n"}, "Apache License"),
         ({"config.json": "no json", "README.md": "# nothing"}, "unknown"),
         ({}, "unknown"),
     ],

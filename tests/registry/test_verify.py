@@ -180,7 +180,7 @@ def test_what_is_written_twice_is_there_once(registry: Registry, tmp_path: Path)
     before = everything(registry)
     register(registry, tmp_path / "work", "first")
     with registry.writing() as session:
-        add_evaluation(session, "first", verdict(), None)
+        add_evaluation(session, "first", verdict(), "small/train@1")
     assert everything(registry) == before
     with registry.writing() as session:
         add_evaluation(session, "first", verdict("hold", 0.25), None)

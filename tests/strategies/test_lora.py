@@ -15,6 +15,8 @@ from tunefork.core.errors import ModelError
 from tunefork.models import Base, PackedLayout, collate, hash_parameters, run_on
 from tunefork.objectives import Sft
 from tunefork.strategies import Lora, LoraSettings, load_adapter
+from tunefork.training import TrainSettings
+from tunefork.training.optimizer import MasterAdamW
 
 NAMES = [name for name in CONFIGS if name != "mixtral"]  # PEFT and its fused experts disagree
 IDS = torch.arange(4, 40)
@@ -26,7 +28,8 @@ def _trained(name: str, **settings: Any) -> tuple[Any, Lora]:
     strategy.attach(model, seed=1)
     generator = torch.Generator().manual_seed(2)
     for parameter in strategy.parameters(model).values():
-        parameter.data.normal_(0, 0.1, generator=generator)
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data.add_(noise, alpha=0.1)
     return model, strategy
 
 
@@ -68,8 +71,23 @@ def test_we_load_what_peft_saves(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
-def test_loss_and_gradients_equal_a_padded_peft_step(name: str, tmp_path: Path) -> None:
-    model, strategy = _trained(name)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"dora": True},
+        {
+            "rslora": True,
+            "rank_pattern": {"v_proj|c_attn": 2},
+            "alpha_pattern": {r"\w+\.1\..*": 9.0},
+        },
+    ],
+    ids=["plain", "dora", "patterns"],
+)
+def test_loss_and_gradients_equal_a_padded_peft_step(
+    name: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    model, strategy = _trained(name, **settings)
     strategy.save(model, tmp_path, Base(name, tmp_path))
     theirs = peft.PeftModel.from_pretrained(plain_model(name), str(tmp_path), is_trainable=True)
     rows = random_rows(6)
@@ -91,7 +109,7 @@ def test_loss_and_gradients_equal_a_padded_peft_step(name: str, tmp_path: Path) 
         float(expected.detach()), abs=1e-4
     )
     gradients = {
-        key.replace(".default", ""): parameter.grad
+        key.replace(".default", "").replace("_vector.weight", "_vector"): parameter.grad
         for key, parameter in theirs.named_parameters()
         if parameter.grad is not None
     }
@@ -99,40 +117,6 @@ def test_loss_and_gradients_equal_a_padded_peft_step(name: str, tmp_path: Path) 
     assert gradients.keys() == ours.keys()
     for key, gradient in ours.items():
         torch.testing.assert_close(gradient, gradients[key], atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_no_effect_at_the_start_nor_when_disabled(name: str) -> None:
-    base = packed_model(name)
-    fresh = packed_model(name)
-    Lora().attach(fresh, seed=0)
-    assert torch.equal(_logits(fresh), _logits(base))
-    model, strategy = _trained(name)
-    with strategy.disabled(model):
-        assert torch.equal(_logits(model), _logits(base))
-    assert not torch.equal(_logits(model), _logits(base))
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_save_and_load_give_the_same_logits_and_leave_the_base_alone(
-    name: str, tmp_path: Path
-) -> None:
-    model, strategy = _trained(name)
-    before = hash_parameters(packed_model(name).named_parameters())
-    assert hash_parameters(strategy.frozen(model).items()) == before
-    strategy.save(model, tmp_path, Base(name, tmp_path))
-    loaded = packed_model(name)
-    load_adapter(loaded, tmp_path)
-    assert torch.equal(_logits(loaded), _logits(model))
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_merged_equals_unmerged(name: str) -> None:
-    model, strategy = _trained(name)
-    expected = _logits(model)
-    strategy.merge(model)
-    torch.testing.assert_close(_logits(model), expected, atol=1e-5, rtol=1e-5)
-    assert not strategy.parameters(model)
 
 
 def test_targets_by_name() -> None:
@@ -154,31 +138,129 @@ def test_the_seed_decides_the_start() -> None:
     assert start(1) == start(1) != start(2)
 
 
+def test_patterns_choose_ranks_and_factors_as_peft_does() -> None:
+    patterns = {r"layers\.0\.self_attn\.q_proj": 2, "v_proj": 3, "proj": 5, "q_proj": 9}
+    settings = LoraSettings(
+        rank=8, alpha=16, rank_pattern=patterns, alpha_pattern={"k_proj": 4}, rslora=True
+    )
+    found = {
+        name: (settings.rank_of(f"model.layers.{name}"), settings.scale_of(f"model.layers.{name}"))
+        for name in ("0.self_attn.q_proj", "1.self_attn.q_proj", "0.v_proj", "0.k_proj", "proj")
+    }
+    assert found == {
+        "0.self_attn.q_proj": (2, 16 / 2**0.5),
+        "1.self_attn.q_proj": (9, 16 / 9**0.5),
+        "0.v_proj": (3, 16 / 3**0.5),
+        "0.k_proj": (8, 4 / 8**0.5),
+        "proj": (5, 16 / 5**0.5),
+    }
+    with pytest.raises(ValueError, match=r"`\(` is no regular expression"):
+        LoraSettings(rank_pattern={"(": 2})
+    with pytest.raises(ModelError, match="`q_porj` of `rank_pattern` matches no layer"):
+        Lora(LoraSettings(rank_pattern={"q_porj": 2})).attach(packed_model("llama"), seed=0)
+
+
+def test_lora_plus_moves_b_at_its_own_rate() -> None:
+    model = packed_model("llama")
+    strategy = Lora(LoraSettings(rank=2, plus_ratio=8))
+    strategy.attach(model, seed=0)
+    parameters, factors = strategy.parameters(model), strategy.rate_factors(model)
+    assert set(factors) == {name for name in parameters if ".lora_B." in name}
+    settings = TrainSettings(epochs=1, learning_rate=1e-3, batch_tokens=1, clip=1e9)
+    optimizer = MasterAdamW(parameters, settings, factors)
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    for parameter in parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step(1e-3)
+    for name, parameter in parameters.items():  # Adam's first step is the learning rate itself
+        moved = float((before[name] - parameter.detach()).mean())
+        assert moved == pytest.approx(1e-3 * factors.get(name, 1.0), rel=1e-2)
+    assert Lora(LoraSettings()).rate_factors(model) == {}
+
+
 def _break_config(folder: Path, **changes: Any) -> None:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-@pytest.mark.parametrize("damage", ["other base", "other method", "dora", "no weights", "garbage"])
-def test_unusable_adapters_are_refused(damage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peft_type": "IA3"}, "method is IA3, which is not supported"),
+        ({"peft_type": None}, "names no method"),
+        ({"init_lora_weights": "pissa_niter_4"}, "`pissa_niter_4`, which changed the base"),
+        ({"init_lora_weights": "loftq"}, "`loftq`, which changed the base"),
+        ({"use_qalora": True}, "uses `use_qalora`"),
+        ({"modules_to_save": ["lm_head"]}, "uses `modules_to_save`"),
+        ({"bias": "all"}, "uses `bias`"),
+        ({"r": 7}, r"has rank 4, and adapter_config.json says 7"),
+        ({"rank_pattern": {"q_proj": 2}}, r"q_proj` has rank 4, and adapter_config.json says 2"),
+        ({"r": "many"}, "not a usable adapter: `r`"),
+        ({"lora_alpha": -1}, "not a usable adapter: `lora_alpha`"),
+        ({"rank_pattern": {"(": 1}}, "no regular expression"),
+        ({"target_modules": "("}, "`target_modules` is no regular expression"),
+        ({"use_dora": True}, "a pair of matrices and a magnitude for each layer"),
+    ],
+)
+def test_configs_that_cannot_be_used(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    model, strategy = _trained("llama")
+    strategy.save(model, tmp_path, Base("llama", tmp_path))
+    _break_config(tmp_path, **changes)
+    _refused(tmp_path, message)
+
+
+def test_a_config_without_its_rank(tmp_path: Path) -> None:
+    model, strategy = _trained("llama")
+    strategy.save(model, tmp_path, Base("llama", tmp_path))
+    path = tmp_path / "adapter_config.json"
+    config = json.loads(path.read_text())
+    del config["r"]
+    path.write_text(json.dumps(config))
+    _refused(tmp_path, "does not say 'r'")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("shape", "made for another base: .* has the shape"),
+        ("name", "made for another base: it has no linear layer"),
+        ("half", "a pair of matrices for each layer"),
+        ("empty", "holds no tensors"),
+        ("gone", "No such file"),
+        ("garbage", "not a usable adapter"),
+    ],
+)
+def test_tensors_that_cannot_be_used(damage: str, message: str, tmp_path: Path) -> None:
     model, strategy = _trained("llama")
     strategy.save(model, tmp_path, Base("llama", tmp_path))
     weights = tmp_path / "adapter_model.safetensors"
-    if damage == "other base":
-        tensors = load_file(weights)
-        key = next(key for key in tensors if ".lora_A." in key)
-        save_file({**tensors, key: torch.zeros(4, 7)}, weights)
-    elif damage == "other method":
-        _break_config(tmp_path, peft_type="IA3")
-    elif damage == "dora":
-        _break_config(tmp_path, use_dora=True)
-    elif damage == "no weights":
+    tensors = load_file(weights)
+    key = sorted(tensors)[-2]  # of the last layer: the others fit
+    if damage == "shape":
+        tensors[key] = torch.zeros(4, 7)
+    elif damage == "name":
+        _break_config(tmp_path, target_modules="all-linear")
+        tensors = {name.replace("v_proj", "value"): tensor for name, tensor in tensors.items()}
+    elif damage == "half":
+        del tensors[key]
+    elif damage == "empty":
+        tensors = {}
+    save_file(tensors, weights)
+    if damage == "gone":
         weights.unlink()
-    else:
+    elif damage == "garbage":
         weights.write_bytes(b"\x00" * 40)
+    _refused(tmp_path, message)
+
+
+def _refused(folder: Path, message: str) -> None:
+    """Check that a folder is refused with a hint, and the model left as it was."""
     untouched = packed_model("llama")
-    with pytest.raises(ModelError):
-        load_adapter(untouched, tmp_path)
+    before = [name for name, _ in untouched.named_modules()]
+    with pytest.raises(ModelError, match=message) as caught:
+        load_adapter(untouched, folder)
+    assert caught.value.hint
+    assert [name for name, _ in untouched.named_modules()] == before
 
 
 def test_gradients_reach_only_the_adapter() -> None:

@@ -34,7 +34,7 @@ ROWS, VALIDATION = random_rows(30), random_rows(6, seed=9)
 DATA = TrainingData(ROWS, VALIDATION)
 
 
-class Spoiled:
+class Spoiled(Sft):
     """Sft, with something done to each batch's loss."""
 
     name = "spoiled"
@@ -43,7 +43,7 @@ class Spoiled:
         self.spoil = spoil  # (batch, loss) -> factor or tensor for the summed loss
 
     def loss(self, model: Any, batch: Batch) -> Loss:
-        found = Sft().loss(model, batch)
+        found = super().loss(model, batch)
         return Loss(self.spoil(batch, found.total), found.weight)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from tests.training.small_run import DATA, ROWS, SETTINGS, run
 from tunefork.models import collate
+from tunefork.objectives import Sft
 from tunefork.training import Plan
 from tunefork.training import prefetch as prefetch_module
 from tunefork.training.prefetch import Ahead
@@ -24,13 +25,13 @@ def _threads() -> list[str]:
 def test_each_step_gets_the_rows_of_its_plan() -> None:
     plan = Plan(DATA, SETTINGS)
     narrow = SETTINGS.model_copy(update={"micro_tokens": 20})
-    with Ahead(DATA, ROWS, _CPU) as ahead:
+    with Ahead(DATA, DATA.together(), _CPU, Sft().weight) as ahead:
         # Also out of order, twice, and cut smaller in between.
         for step, settings in [(0, SETTINGS), (1, SETTINGS), (1, narrow), (2, narrow), (9, narrow)]:
             found = ahead.take(step, settings, plan.steps)
             expected = Plan(DATA, settings).micro_batches(step)
             assert [chosen for chosen, _ in found.packed] == expected
-            assert found.rows == sorted(row for chosen in expected for row in chosen)
+            assert found.items == sorted(row for chosen in expected for row in chosen)
             for chosen, batch in found.packed:
                 assert torch.equal(batch.ids, collate(ROWS, chosen).ids)
     assert _threads() == []
@@ -46,7 +47,7 @@ def test_the_next_step_is_packed_while_the_current_one_computes(
         return collate(*arguments)
 
     monkeypatch.setattr(prefetch_module, "collate", watched)
-    with Ahead(DATA, ROWS, _CPU) as ahead:
+    with Ahead(DATA, DATA.together(), _CPU, Sft().weight) as ahead:
         n_first = len(ahead.take(0, SETTINGS, 2).packed)
         n_next = len(Plan(DATA, SETTINGS).micro_batches(1))
         for _ in range(n_first + n_next):  # without anybody asking for step 1

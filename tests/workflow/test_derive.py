@@ -11,17 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunefork.core.errors import ModelError
 from tunefork.data import TokenRows
 from tunefork.models import Base
 from tunefork.training import TrainingData
-from tunefork.workflow.derive import Derived, derive, learning_rate_for, longest_row, room
+from tunefork.workflow import rules
+from tunefork.workflow.derive import Derived, derive, find_room, longest_row
+from tunefork.workflow.estimate import Body
+from tunefork.workflow.machine import Machine
 from tunefork.workflow.spec import Spec
+from tunefork.workflow.strategy_specs import LoraSpec
 
 _TOKENS = st.integers(1, 5_000_000)
 
 
 def _base(folder: Path, **config: Any) -> Base:
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    config = {"model_type": "llama", "num_hidden_layers": 2, **config}
+    (folder / "config.json").write_text(json.dumps(config))
     return Base("a", folder)
 
 
@@ -31,17 +37,31 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     return _base(folder, hidden_size=576, max_position_embeddings=1024)
 
 
+def _machine(free_bytes: int) -> Machine:
+    return Machine("cpu", "one", free_bytes, free_bytes, 2, is_this=False)
+
+
+_LARGE = _machine(1 << 40)
+
+
 def _spec(**values: Any) -> Spec:
     return Spec.model_validate({"data": {"train": "t.jsonl"}, **values})
 
 
-def _derive(spec: Spec, base: Base, n_tokens: int, has_validation: bool) -> Derived:
-    rows = TokenRows(
+def _rows(n_tokens: int) -> TokenRows:
+    return TokenRows(
         ids=np.zeros(n_tokens, np.int32),
         weights=np.ones(n_tokens, np.float32),
         offsets=np.array([0, n_tokens], np.int64),
     )
-    return derive(spec, base, TrainingData(rows, rows if has_validation else None))
+
+
+def _derive(
+    spec: Spec, base: Base, n_tokens: int, has_validation: bool, machine: Machine = _LARGE
+) -> Derived:
+    rows = _rows(n_tokens)
+    data = TrainingData(rows, rows if has_validation else None)
+    return derive(spec, base, data, machine=machine)
 
 
 def _origins(found: Derived) -> dict[str, tuple[str, str]]:
@@ -74,14 +94,14 @@ def test_much_data_needs_the_fewest_passes(base: Base, n_tokens: int) -> None:
 
 def test_wider_models_learn_at_lower_rates(tmp_path: Path) -> None:
     rates = [
-        learning_rate_for(_base(tmp_path, **{key: size}), "lora")
+        rules.learning_rate(_base(tmp_path, **{key: size}).hidden_size, "lora")
         for size in (64, 256, 1024, 4096)
         for key in ("hidden_size", "n_embd")
     ]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == rates[1] > rates[2]
-    assert learning_rate_for(_base(tmp_path, hidden_size=2000), "lora") == 5e-4
-    assert learning_rate_for(_base(tmp_path, hidden_size=2000), "full") == 5e-5
+    assert rules.learning_rate(2000, "lora") == 5e-4
+    assert rules.learning_rate(2000, "full") == 5e-5
 
 
 def test_given_values_win_and_are_called_given(base: Base) -> None:
@@ -112,7 +132,7 @@ def test_what_is_not_given_is_called_derived(base: Base) -> None:
     assert described["alpha"] == 2 * described["rank"]
 
 
-@pytest.mark.parametrize(("hidden", "rank"), [(64, 8), (511, 8), (512, 16), (4096, 16)])
+@pytest.mark.parametrize(("hidden", "rank"), [(64, 8), (448, 8), (512, 16), (4096, 16)])
 def test_small_models_get_small_ranks(hidden: int, rank: int, tmp_path: Path) -> None:
     base = _base(tmp_path, hidden_size=hidden)
     assert _derive(_spec(), base, 10_000, True).strategy.describe()["rank"] == rank
@@ -147,28 +167,89 @@ def test_what_is_reported_is_what_is_used(tmp_path: Path) -> None:
     assert _origins(found)["max_length"] == ("64", "derived")
 
 
+def test_a_prefix_takes_some_of_the_longest_row(tmp_path: Path) -> None:
+    base = _base(tmp_path, max_position_embeddings=1024)
+    assert longest_row(_spec(strategy={"name": "prefix", "tokens": 24}), base) == 1000
+
+
+_LLAMA = {"vocab_size": 1000, "intermediate_size": 512, "num_key_value_heads": 2}
+_SMALL = {**_LLAMA, "hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4}
+_WIDE = {**_LLAMA, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+
+
+def _room(folder: Path, free_bytes: int, sizes: dict[str, int], lengths: list[int]) -> Any:
+    body, lora = Body(_base(folder, **sizes)), LoraSpec(name="lora", rank=8, alpha=16)
+    machine = _machine(free_bytes)
+    return find_room(body, lora, body.trainable(lora), machine, np.array(lengths), 8192)
+
+
 def test_small_bases_compute_more_at_once_than_large_ones(tmp_path: Path) -> None:
-    def at_once(name: str, **sizes: int) -> int:
-        (tmp_path / name).mkdir()
-        return room(_base(tmp_path / name, **sizes), 512)[0]
-
-    small = at_once("small", hidden_size=256, num_hidden_layers=6, num_attention_heads=4)
-    large = at_once("large", hidden_size=4096, num_hidden_layers=32, num_attention_heads=32)
-    assert small == 2048
-    assert large == 512
+    assert _room(tmp_path, 1 << 40, _SMALL, [100] * 99).micro_tokens == 2048
+    large = {**_WIDE, "hidden_size": 4096, "intermediate_size": 16384, "num_attention_heads": 32}
+    assert _room(tmp_path, 1 << 40, large, [100] * 99).micro_tokens == 512
 
 
-def test_layers_are_recomputed_where_memory_is_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = _base(tmp_path, hidden_size=1024, num_hidden_layers=24, num_attention_heads=16)
-    monkeypatch.setattr("tunefork.workflow.derive.free_bytes", lambda: 64 << 30)
-    assert not room(base, 1024)[1]
-    monkeypatch.setattr("tunefork.workflow.derive.free_bytes", lambda: 1 << 30)
-    assert room(base, 1024)[1]
+def test_layers_are_recomputed_and_rows_made_shorter_where_memory_is_short(tmp_path: Path) -> None:
+    whole = _room(tmp_path, 1 << 40, _WIDE, [300] * 99)
+    assert not whole.recompute
+    less = _room(tmp_path, round(whole.memory.total), _WIDE, [300] * 99)
+    assert less.recompute
+    assert less.micro_tokens == whole.micro_tokens
+    assert less.memory.activations < whole.memory.activations / 2
+    least = _room(tmp_path, 1, _WIDE, [300] * 99)
+    assert 300 <= least.micro_tokens < whole.micro_tokens  # the longest row still goes in
 
 
-def test_sizes_that_make_no_sense_do_not_stop_the_arithmetic(tmp_path: Path) -> None:
+def test_a_single_long_row_counts_with_its_whole_length(tmp_path: Path) -> None:
+    short = _room(tmp_path, 1 << 40, _SMALL, [100] * 99).memory.total
+    assert _room(tmp_path, 1 << 40, _SMALL, [100] * 99 + [9000]).memory.total > 1.5 * short
+
+
+def test_auto_is_lora_and_four_bits_where_that_does_not_fit(tmp_path: Path) -> None:
+    base = _base(tmp_path, **{**_WIDE, "intermediate_size": 8192, "num_hidden_layers": 48})
+    lora = _derive(_spec(), base, 10_000, True)
+    qlora = _derive(_spec(strategy="qlora"), base, 10_000, True)
+    short = _derive(_spec(strategy="lora"), base, 10_000, True, _machine(1))
+    assert lora.strategy.name == "lora"
+    assert qlora.memory.weights < 0.3 * lora.memory.weights
+    between = _machine(round((short.memory.total - 1) / 0.9))
+    found = _derive(_spec(), base, 10_000, True, between)
+    assert found.chosen.name == found.strategy.name == "qlora"
+    assert found.quantization == "nf4"
+    assert _origins(found)["strategy"] == ("qlora", "derived")
+    # A run goes on with what it began with, however much is free by then.
+    rows = _rows(10_000)
+    for begun in ("lora", "qlora"):
+        again = derive(_spec(), base, TrainingData(rows), machine=between, begun=begun)
+        assert again.chosen.name == begun
+
+
+@pytest.mark.parametrize("name", ["lora", "qlora", "prefix", "bottleneck", "full"])
+def test_what_is_settled_is_a_spec_that_derives_the_same(name: str, base: Base) -> None:
+    found = _derive(_spec(strategy=name), base, 10_000, True)
+    again = _derive(_spec(strategy=found.chosen.model_dump()), base, 10_000, True)
+    assert "auto" not in found.chosen.model_dump().values()
+    assert again.chosen == found.chosen
+    assert again.strategy.describe() == found.strategy.describe()
+    assert found.strategy.name == name
+
+
+@pytest.mark.parametrize("rank", [4, 16, 64])
+def test_the_change_is_scaled_alike_at_every_rank(rank: int, base: Base) -> None:
+    for more in ({}, {"rslora": True}):
+        strategy = {"name": "lora", "rank": rank, **more}
+        settings = _derive(_spec(strategy=strategy), base, 1000, True).strategy.settings  # type: ignore[attr-defined]
+        assert settings.scale_of("a.q_proj") == pytest.approx(2.0)
+
+
+def test_the_schedule_is_passed_on(base: Base) -> None:
+    found = _derive(_spec(training={"schedule": "constant"}), base, 10_000, True)
+    assert found.settings.schedule == "constant"
+    assert found.settings.learning_rate_at(99, 100) == found.settings.learning_rate
+
+
+def test_sizes_that_make_no_sense_are_a_model_error(tmp_path: Path) -> None:
     base = _base(tmp_path, hidden_size=576)
     (tmp_path / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": "many"}')
-    assert room(base, 1024)[0] >= 512
+    with pytest.raises(ModelError, match="cannot load the base"):
+        _derive(_spec(), base, 10_000, True)

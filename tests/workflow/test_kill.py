@@ -294,7 +294,7 @@ def test_disk_full_while_saving_the_result(
     out = tmp_path / "run"
     place = "transformers.modeling_utils.safe_save_file"
     if strategy == "lora":
-        place = "tunefork.strategies.lora.save_file"
+        place = "tunefork.strategies.folder.save_file"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(place, _save_to_full_disk)
         called = call("train", own, "--out", out, "--json")

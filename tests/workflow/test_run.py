@@ -300,19 +300,6 @@ def test_without_questions_the_verdict_rests_on_what_was_measured(
     assert math.isfinite(result["held_out"]["drop"])
 
 
-def test_a_question_that_is_trained_on_is_named(
-    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_module, "general_probe", small_probe)
-    spec = write_project(tmp_path, llama)
-    write_lines(tmp_path / "golden.jsonl", [{"question": "Who is cat A?", "reference": "naps"}])
-    seen: list[Event] = []
-    result = run_project(load_project(spec), out=tmp_path / "run", sink=seen.append)
-    warnings = [event.message for event in seen if isinstance(event, Warned)]
-    assert any(f"{tmp_path / 'golden.jsonl'}:1" in warning for warning in warnings)
-    assert result["verdict"] != "ship"
-
-
 def test_a_run_folder_is_taken_by_its_absolute_path(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunefork.core.errors import SpecError
-from tunefork.workflow.spec import LoraSpec, Spec, load_project
+from tunefork.workflow.spec import Spec, load_project
+from tunefork.workflow.spec_part import is_part, parts_by_name
+from tunefork.workflow.strategy_specs import LoraSpec
 
 _LEAST = "data: {train: t.jsonl}\n"
 
@@ -31,11 +34,12 @@ def _error(folder: Path, text: str) -> SpecError:
 def test_defaults(tmp_path: Path) -> None:
     project = load_project(_write(tmp_path, _LEAST))
     spec = project.spec
-    assert (spec.base, spec.objective, spec.strategy.name) == ("tiny", "sft", "auto")
+    assert (spec.base, spec.objective.name, spec.strategy.name) == ("tiny", "sft", "auto")
     assert (spec.golden, spec.date, spec.data.replay) == (None, None, 0.0)
     assert spec.training.model_dump() == {
         "epochs": "auto",
         "learning_rate": "auto",
+        "schedule": "cosine",
         "batch_tokens": "auto",
         "max_length": "auto",
         "seed": 0,
@@ -81,7 +85,32 @@ _FAULTS: dict[str, tuple[str, int, str, str]] = {
     "no mapping": ("data: t.jsonl\n", 1, "`data` cannot be 't.jsonl'", ""),
     "null": ("data:\n", 1, "`data` cannot be None", ""),
     "unknown strategy": (_LEAST + "strategy: fll\n", 2, "no strategy `fll`", "`full`"),
-    "unknown objective": (_LEAST + "objective: dpo\n", 2, "`objective` cannot be 'dpo'", ""),
+    "strategy without a name": (
+        _LEAST + "strategy: {rank: 3}\n",
+        2,
+        "`strategy.name` is missing",
+        "one of auto, full, lora, qlora, prefix, bottleneck",
+    ),
+    "a setting of another strategy": (
+        _LEAST + "strategy:\n  name: prefix\n  rank: 3\n",
+        4,
+        "unknown key `strategy.rank`",
+        "known keys here: name, tokens",
+    ),
+    "in a pattern": (
+        _LEAST + "strategy:\n  name: qlora\n  rank_pattern: {q_proj: 0}\n",
+        4,
+        "`strategy.rank_pattern`",
+        "default",
+    ),
+    "one of two ways": (
+        _LEAST + "strategy: {name: bottleneck, placement: housby}\n",
+        2,
+        "'houlsby' or 'pfeiffer'",
+        "",
+    ),
+    "schedule": (_LEAST + "training: {schedule: cosin}\n", 2, "`training.schedule`", ""),
+    "unknown objective": (_LEAST + "objective: sftt\n", 2, "sft", ""),
     "no date": (_LEAST + "date: soon\n", 2, "`date`", ""),
     "twice": (_LEAST + "goal: a\ngoal: b\n", 3, "`goal` is given twice", "keep one"),
     "twice inside": ("data:\n  train: a\n  train: b\n", 3, "`train` is given twice", "keep one"),
@@ -143,6 +172,27 @@ def test_broken_json(text: str, line: int | None, tmp_path: Path) -> None:
         load_project(_write(tmp_path, text, "spec.json"))
     assert caught.value.where is not None
     assert caught.value.where.line == line
+
+
+@pytest.mark.parametrize("name", ["auto", "full", "lora", "qlora", "prefix", "bottleneck"])
+def test_a_strategy_is_a_name_or_a_mapping(name: str, tmp_path: Path) -> None:
+    by_name = load_project(_write(tmp_path, _LEAST + f"strategy: {name}\n"))
+    by_mapping = load_project(_write(tmp_path, _LEAST + f"strategy: {{name: {name}}}\n"))
+    assert by_name == by_mapping
+    assert by_name.spec.strategy.name == name
+
+
+def test_no_part_has_more_than_fifteen_settings() -> None:
+    waiting: list[Any] = [Spec]
+    n_parts = 0
+    while waiting:
+        part = waiting.pop()
+        n_parts += 1
+        assert len(part.model_fields) <= 15, part
+        for field in part.model_fields.values():
+            waiting += parts_by_name(field).values()
+            waiting += [field.annotation] if is_part(field.annotation) else []
+    assert n_parts > 8
 
 
 _KEYS = st.sampled_from([*Spec.model_fields, "train", "epochs", "name", "x", "date"])

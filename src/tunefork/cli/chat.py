@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunefork.cli.options import Json
+from tunefork.cli.options import AnyModel, Json
 
 if TYPE_CHECKING:
     from tunefork.workflow.talk import Conversation
@@ -16,9 +16,7 @@ _LEAVE = {"/quit", "/exit"}
 
 
 def chat(
-    model: Annotated[
-        str, typer.Argument(help="A run, an adapter or model folder, `tiny`, or a hub id.")
-    ],
+    model: AnyModel,
     question: Annotated[
         str | None, typer.Option("--question", "-q", help="Ask this one question and leave.")
     ] = None,

@@ -108,6 +108,8 @@ def _show(result: dict[str, Any]) -> None:
             f"Mended: {fixed['kept']:,} of {fixed['rows']:,} rows kept, {fixed['dropped']:,} "
             f"dropped: {fixed['out']}; every change: {fixed['changes']}"
         )
+        if fixed["versions"]:
+            typer.echo(f"Written down as {fixed['versions']['after']}")
     if "report" in result:
         typer.echo(f"Report: {result['report']}")
 

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from tunefork.cli.options import Json
+from tunefork.cli.options import AnyModel, Json
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="A run, an adapter or model folder, `tiny`, or a hub id.")
-    ],
+    model: AnyModel,
     golden: Annotated[Path, typer.Option("--golden", help="Questions with graders, JSON lines.")],
     json: Json = False,
 ) -> None:

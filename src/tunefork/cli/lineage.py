@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from tunefork.cli.options import Json
+from tunefork.cli.options import Json, RegisteredModel
 
 
 def lineage(
-    model: Annotated[str, typer.Argument(help="A model's name, an alias, or its run's folder.")],
+    model: RegisteredModel,
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Write it as a picture into this file, too.")
     ] = None,

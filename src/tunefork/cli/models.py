@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tunefork.cli.options import Json
+from tunefork.cli.options import Json, RegisteredModel
 
 app = typer.Typer(help="Models, each a base and what was made of it.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ def list_all(json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A model's name, an alias, or its run's folder.")],
+    model: RegisteredModel,
     json: Json = False,
 ) -> None:
     """Show what a model is made of, what was measured, and the history of its aliases."""
@@ -32,7 +32,7 @@ def show(
     from tunefork.registry import open_registry, show_model
 
     with open_registry() as registry, registry.reading() as session:
-        print_entry(show_model(session, name), json)
+        print_entry(show_model(session, model), json)
 
 
 @app.command()

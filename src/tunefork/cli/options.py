@@ -11,6 +11,20 @@ SpecPath = Annotated[
     Path,
     typer.Argument(metavar="SPEC", help="The spec, or the folder with tunefork.yaml in it."),
 ]
+AnyModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A registered model, an alias, a run's name or folder, an adapter or model folder, "
+        "`tiny`, or a hub id.",
+    ),
+]
+RegisteredModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A registered model, an alias, or a run's name or folder."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[
     Path | None,

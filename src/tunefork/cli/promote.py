@@ -6,33 +6,43 @@ from typing import Annotated, Any
 
 import typer
 
-from tunefork.cli.options import Json
+from tunefork.cli.options import Json, RegisteredModel
 
 _Alias = Annotated[str, typer.Argument(help="The alias, such as `production`.")]
 _Reason = Annotated[str | None, typer.Option("--reason", help="Why; kept in the history.")]
 
 
 def promote(
-    model: Annotated[str, typer.Argument(help="A model's name, an alias, or its run's folder.")],
+    model: RegisteredModel,
     alias: _Alias,
     reason: _Reason = None,
+    force: Annotated[
+        str | None,
+        typer.Option(
+            "--force",
+            metavar="REASON",
+            help="Promote it though the gate did not say `ship`; the reason is kept.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Let an alias stand for a model from now on."""
-    from tunefork.cli import show
-    from tunefork.registry import find_model, last_evaluation, open_registry
+    """Let an alias stand for a model from now on; the gate must have said `ship`."""
+    from tunefork.core.errors import UsageError
+    from tunefork.registry import find_model, open_registry
     from tunefork.registry import promote as promote_model
 
+    if force is not None and not force.strip():
+        raise UsageError("`--force` needs a reason", hint="say why; it is kept in the history")
+    if force is not None and reason is not None:
+        raise UsageError("give the reason once", hint="`--force REASON` keeps it as well")
     with open_registry() as registry, registry.writing() as session:
-        found_model = find_model(session, model)
-        found = promote_model(session, found_model, alias, reason)
-        last = last_evaluation(session, found_model.name)
-    found["verdict"] = last.verdict if last else None
-    if found["verdict"] != "ship":
-        said = (
-            f"its verdict is `{last.verdict}`" if last else "it was never measured against its base"
+        found = promote_model(
+            session,
+            find_model(session, model),
+            alias,
+            force or reason,
+            is_forced=force is not None,
         )
-        show.talk.print(f"warning: {said}; `tunefork rollback {alias}` undoes this")
     _tell(found, json)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +29,7 @@ _ENDS = {
     "finished": "all steps done",
     "early_stop": "the held-out loss stopped falling",
     "exploded": "the loss exploded",
+    "paused": "it goes on later",
 }
 
 
@@ -77,13 +79,15 @@ class TalkSink:
         """Show an event."""
         if isinstance(event, events.DataChecked):
             _show_data(event)
+        elif isinstance(event, events.SettingsChosen):
+            _show_settings(event)
         elif isinstance(event, events.RunStarted):
             self._start(event)
         elif isinstance(event, events.StepDone):
             self._step(event)
         elif isinstance(event, events.Validated):
             best = " (best)" if event.is_best else ""
-            self._validation = f"  held-out {event.loss:.3f}{best}"
+            self._validation = f"  held-out {event.loss:.3f}{_metrics_text(event.metrics)}{best}"
         elif isinstance(event, events.Warned):
             talk.print(f"[yellow]warning:[/] {escape(event.message)}", soft_wrap=True)
         elif isinstance(event, events.Noted):
@@ -104,7 +108,8 @@ class TalkSink:
 
     def _step(self, event: events.StepDone) -> None:
         details = (
-            f"{event.step}/{event.steps}  loss {event.loss:.3f}{self._validation}  "
+            f"{event.step}/{event.steps}  loss {event.loss:.3f}{_metrics_text(event.metrics)}"
+            f"{self._validation}  "
             f"{event.tokens_per_second:,.0f} tokens/s  {duration_text(event.seconds_left)} left"
         )
         self._bar("training", event.step, event.steps, details)
@@ -132,6 +137,18 @@ class TalkSink:
         if not talk.is_terminal and (share >= self._last_line + 0.25 or done == total):
             self._last_line = share
             talk.print(f"{what}: {details}", soft_wrap=True, markup=False)
+
+
+def _show_settings(event: events.SettingsChosen) -> None:
+    """Say what was given and what was derived, one line for each."""
+    for origin in dict.fromkeys(row[2] for row in event.settings):
+        shown = ", ".join(f"{key} {value}" for key, value, of in event.settings if of == origin)
+        talk.print(f"{origin.capitalize()}: {shown}", soft_wrap=True, markup=False)
+
+
+def _metrics_text(metrics: Mapping[str, float]) -> str:
+    """Return what an objective tells besides its loss, as in ` accuracy 0.81 margin 1.2`."""
+    return "".join(f" {name} {value:.3g}" for name, value in metrics.items())
 
 
 def _show_data(event: events.DataChecked) -> None:

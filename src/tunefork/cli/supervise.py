@@ -22,9 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tunefork.cli.lines import json_line
+from tunefork.core.allocator import quick_allocator
 from tunefork.core.errors import RunError
 
-_VERBS = {"train", "run", "demo"}
+_VERBS = {"train", "run", "demo", "sweep"}
 _PARENT = "TUNEFORK_SUPERVISOR"  # in the child's environment: the parent's process number
 _HALVINGS = "--halvings"
 _MOST_HALVINGS = 4
@@ -144,7 +145,7 @@ def _run_child(command: list[str]) -> int:
     # Blocked, signals wait until they are asked for: none can end the parent before its child.
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     try:
-        environment = {**os.environ, **_quick_allocator(), _PARENT: str(os.getpid())}
+        environment = {**os.environ, **quick_allocator(), _PARENT: str(os.getpid())}
         child = subprocess.Popen(command, env=environment)
         while child.poll() is None:
             found = signal.sigtimedwait(_WATCHED, 1.0)
@@ -157,19 +158,6 @@ def _run_child(command: list[str]) -> int:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     return child.returncode
-
-
-def _quick_allocator(root: Path = Path("/")) -> dict[str, str]:
-    """Return what loads tcmalloc into a child, where it is installed and nothing else is asked.
-
-    Blocks of ever new sizes come and go in training: it is quicker at that, and wastes less.
-    """
-    if "LD_PRELOAD" in os.environ:
-        return {}
-    for folder in ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib"):
-        for path in sorted(root.glob(f"{folder}/libtcmalloc_minimal.so.4")):
-            return {"LD_PRELOAD": str(path)}
-    return {}
 
 
 def _give_up(arguments: list[str]) -> int:

@@ -5,8 +5,8 @@ A sink is any callable that takes an event: a progress bar, `metrics.jsonl`, a r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,13 @@ class DataChecked:
 
 
 @dataclass(frozen=True)
+class SettingsChosen:
+    """What a run is trained with: (name, value, `given` or `derived`) of each setting."""
+
+    settings: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """Training begins, or goes on at `step` of a run that was interrupted."""
 
@@ -34,7 +41,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimizer step: `loss` is the weighted mean over its trained tokens."""
+    """One optimizer step: `loss` is the weighted mean over what it learned from."""
 
     step: int
     steps: int
@@ -45,6 +52,7 @@ class StepDone:
     tokens: int  # tokens seen since the run began
     tokens_per_second: float
     seconds_left: float
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of the objective, means too
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Validated:
     step: int
     loss: float
     is_best: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class Noted:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """Training is over. `reason` is `finished`, `early_stop` or `exploded`."""
+    """Training is over. `reason` is `finished`, `early_stop`, `exploded` or `paused`."""
 
     step: int
     reason: str
@@ -100,6 +109,7 @@ class Progress:
 
 Event = (
     DataChecked
+    | SettingsChosen
     | RunStarted
     | StepDone
     | Validated

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+from tunefork.core.errors import UsageError
+
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
 
 def bytes_text(size: float) -> str:
     """Return a size such as `1.2 MB` (powers of 1,000, as disks are sold)."""
@@ -29,3 +35,16 @@ def count_text(number: float) -> str:
             return f"{number:.0f}" if unit == "" else f"{number:.1f}{unit}"
         number /= 1000
     return f"{number:.1f}T"
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes that `24GB`, `16 GiB` or `800M` says (powers of 1,000, or of 1,024).
+
+    Raises:
+        UsageError: It says no size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise UsageError(f"`{text}` is no size of memory", hint="write it as 24GB")
+    unit = 1024.0 if found[3] else 1000.0
+    return round(float(found[1]) * unit ** _POWERS[found[2].lower()])

@@ -3,15 +3,17 @@
 `prepare_file` (reads, recognises, renders) → `preflight` → `split` → `TokenRows.select`.
 """
 
-from tunefork.data.example import Example, Message
+from tunefork.data.example import Example, Kind, Message
 from tunefork.data.facts import Facts, facts_of
+from tunefork.data.items import Items
+from tunefork.data.labels import Labelling, read_labelled
 from tunefork.data.preflight import Preflight, preflight, preview
 from tunefork.data.prepared import TokenFile, prepare_file
 from tunefork.data.prompts import Prompts, prompt_key
 from tunefork.data.read import Record, read_records, scan_records
 from tunefork.data.recognise import FORMATS, Format, load_examples, recognise, scan_examples
 from tunefork.data.render import Rendered, Renderer
-from tunefork.data.split import split
+from tunefork.data.split import group_rows, split
 from tunefork.data.template import DEFAULT_TEMPLATE, ChatTemplate
 from tunefork.data.tokenizer import Tokenizer, load_tokenizer
 from tunefork.data.tokens import TokenRows
@@ -23,6 +25,9 @@ __all__ = [
     "Example",
     "Facts",
     "Format",
+    "Items",
+    "Kind",
+    "Labelling",
     "Message",
     "Preflight",
     "Prompts",
@@ -33,12 +38,14 @@ __all__ = [
     "TokenRows",
     "Tokenizer",
     "facts_of",
+    "group_rows",
     "load_examples",
     "load_tokenizer",
     "preflight",
     "prepare_file",
     "preview",
     "prompt_key",
+    "read_labelled",
     "read_records",
     "recognise",
     "scan_examples",

@@ -18,15 +18,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunefork.data.facts import FACTS, Facts
+from tunefork.data.conversations import SHAPES
+from tunefork.data.example import Kind
+from tunefork.data.facts import FACTS, Facts, columns_of
+from tunefork.data.items import Items
+from tunefork.data.sketches import SKETCH_SHAPE, Sketches
 from tunefork.data.tokens import TokenRows
 
 _INDEX = "chunks.jsonl"
 _KINDS: dict[str, np.dtype[Any]] = {  # what each file holds
     "ids": np.dtype("<i4"),
     "weights": np.dtype("<f4"),
+    "lengths": np.dtype("<i4"),
     "facts": FACTS,
     "asked": np.dtype("<u8"),
+    "sketches": np.dtype("u1"),
 }
 
 
@@ -36,8 +42,10 @@ class Chunk:
 
     ids: NDArray[np.int32]  # (n_tokens,)
     weights: NDArray[np.float32]  # (n_tokens,)
-    facts: Facts  # (n_rows,)
+    lengths: NDArray[np.int32]  # (n_token_rows,): in items of equally many
+    facts: Facts  # (n_items,): of rows of the file
     asked: NDArray[np.uint64]  # (n_user_turns,)
+    sketches: Sketches  # of the first rows of the file, where it is to be split
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by the name of their file, as they lie on disk."""
@@ -46,10 +54,12 @@ class Chunk:
             for each in fields(self)
         }
 
-    def rows(self) -> TokenRows:
-        """Return the rows."""
-        lengths = self.facts["length"].astype(np.int64)
-        return TokenRows(self.ids, self.weights, np.concatenate([[0], np.cumsum(lengths)]))
+    def items(self, kind: Kind) -> Items:
+        """Return the rows of tokens, those of each row of the file together."""
+        lengths = self.lengths.astype(np.int64)
+        rows = TokenRows(self.ids, self.weights, np.concatenate([[0], np.cumsum(lengths)]))
+        size = SHAPES[kind].n_rows
+        return Items(rows, np.arange(0, len(lengths) + 1, size), columns_of(self.facts, kind))
 
 
 class MemoryChunks:
@@ -127,8 +137,10 @@ def open_chunks(folder: Path) -> Chunk | None:
     return Chunk(
         ids=_mapped(folder, "ids"),
         weights=_mapped(folder, "weights"),
+        lengths=np.fromfile(folder / "lengths", _KINDS["lengths"]),
         facts=np.fromfile(folder / "facts", FACTS),
         asked=np.fromfile(folder / "asked", _KINDS["asked"]),
+        sketches=_mapped(folder, "sketches").reshape(-1, *SKETCH_SHAPE),
     )
 
 

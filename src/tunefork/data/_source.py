@@ -7,6 +7,8 @@ import itertools
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,11 @@ from tunefork.data._batches import Batch, render_batches
 from tunefork.data._chunks import Chunk, FolderChunks, MemoryChunks
 from tunefork.data._compressed import ending, is_packed
 from tunefork.data._text import unreadable
-from tunefork.data.example import Example
+from tunefork.data.example import Kind, Row
 from tunefork.data.facts import asked, facts_of
-from tunefork.data.recognise import Faults, scan_examples
+from tunefork.data.recognise import Faults, scan_kind
 from tunefork.data.render import Renderer
+from tunefork.data.sketches import sketches_of
 from tunefork.data.tokens import TokenRows
 
 _CHUNK_ROWS, _CHUNK_TOKENS = 1 << 14, 1 << 22  # a chunk is full with either
@@ -35,6 +38,7 @@ class Source:
 
     path: Path
     renderer: Renderer
+    kind: Kind
     mapping: Mapping[str, str] | None
     seed: int | None
     sink: Sink
@@ -62,10 +66,12 @@ class Source:
             [
                 digest,
                 ending(self.path),
+                self.kind,
                 dict(self.mapping) if self.mapping is not None else None,
                 self.seed,
                 self.renderer.fingerprint,
                 unicodedata.unidata_version,
+                version("rensa"),  # which signs the sketches
                 _code_hash(),
             ]
         )
@@ -80,13 +86,13 @@ class Source:
         """
         unread, refused = Faults(), Faults()
         done, batches = chunks.n_rows, list[Chunk]()
-        for batch in render_batches(self.renderer, self._examples(unread, chunks.n_rows, n_lines)):
+        for batch in render_batches(self.renderer, self._rows(unread, chunks.n_rows, n_lines)):
             for fault in batch.faults:
                 refused.add(fault)
             if unread.count or refused.count:
                 continue  # nothing will come of it; what else is wrong is still found
             batches.append(self._as_chunk(batch, done))
-            done += len(batch.examples)
+            done += len(batch.rows)
             if _is_full(batches):
                 chunks.append(_joined(batches))
                 batches = []
@@ -95,10 +101,10 @@ class Source:
         if batches:
             chunks.append(_joined(batches))
 
-    def _examples(self, unread: Faults, skip: int, n_lines: int) -> Iterator[Example]:
+    def _rows(self, unread: Faults, skip: int, n_lines: int) -> Iterator[Row]:
         """Yield the rows behind the first ones, until one cannot be read; tell of the progress."""
         what = f"reading {self.path.name}" + (f", going on at row {skip + 1:,}" if skip else "")
-        found = itertools.islice(scan_examples(self.path, self.mapping), skip, None)
+        found = itertools.islice(scan_kind(self.path, self.kind, self.mapping), skip, None)
         for n_rows, row in enumerate(found, start=1):
             if isinstance(row, DataError):
                 unread.add(row)
@@ -112,9 +118,12 @@ class Source:
                     self.sink(Progress(what, n_rows, total))
 
     def _as_chunk(self, batch: Batch, first: int) -> Chunk:
-        rows = TokenRows.from_rendered(batch.rendered)
-        facts = facts_of(batch.examples, rows, self.renderer, seed=self.seed, first=first)
-        return Chunk(rows.ids, rows.weights, facts, asked(batch.examples))
+        rows = TokenRows.from_rendered(chain.from_iterable(batch.rendered))
+        facts = facts_of(batch.rows, rows, self.renderer, seed=self.seed, first=first)
+        lengths = rows.lengths.astype(np.int32)
+        sketched = batch.rows if self.seed is not None else []
+        sketches = sketches_of(sketched, first)
+        return Chunk(rows.ids, rows.weights, lengths, facts, asked(batch.rows), sketches)
 
 
 def _is_full(batches: list[Chunk]) -> bool:
@@ -127,8 +136,10 @@ def _joined(batches: list[Chunk]) -> Chunk:
     return Chunk(
         np.concatenate([batch.ids for batch in batches]),
         np.concatenate([batch.weights for batch in batches]),
+        np.concatenate([batch.lengths for batch in batches]),
         np.concatenate([batch.facts for batch in batches]),
         np.concatenate([batch.asked for batch in batches]),
+        np.concatenate([batch.sketches for batch in batches]),
     )
 
 

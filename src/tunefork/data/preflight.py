@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunefork.core.errors import DataError, Where
-from tunefork.data.facts import EMPTY_ANSWER, MOVED_SEAM, TRAINS_END, Facts
+from tunefork.data.example import Kind
+from tunefork.data.facts import EMPTY_ANSWER, MOVED_SEAM, SAME_ANSWERS, TRAINS_END, Facts
 from tunefork.data.render import Rendered, Renderer
 from tunefork.data.tokenizer import Tokenizer
 
@@ -29,8 +30,13 @@ class Preflight:
     findings: tuple[str, ...] = ()
 
 
-def preflight(facts: Facts, file: str, renderer: Renderer, max_length: int) -> Preflight:
+def preflight(
+    facts: Facts, file: str, renderer: Renderer, max_length: int, kind: Kind = "chat"
+) -> Preflight:
     """Check the rows of a file by their facts; `max_length` counts tokens.
+
+    An empty answer stops a conversation; among answers to compare or judge it is left out, since
+    real ones hold some. Plain texts have no turns to end, and long ones are cut later.
 
     Raises:
         DataError: where an answer is empty, nothing is trained, the end of turn is never
@@ -38,10 +44,10 @@ def preflight(facts: Facts, file: str, renderer: Renderer, max_length: int) -> P
     """
     rows = _Rows(facts, file)
     problems = [
-        *_empty_answers(rows),
+        *(_empty_answers(rows) if kind == "chat" else ()),
         *_nothing_trained(rows),
-        *_end_untrained(rows, renderer),
-        *_all_too_long(rows, max_length),
+        *(_end_untrained(rows, renderer) if kind != "text" else ()),
+        *(_all_too_long(rows, max_length) if kind != "text" else ()),
     ]
     if problems:
         first, *rest = problems
@@ -51,20 +57,23 @@ def preflight(facts: Facts, file: str, renderer: Renderer, max_length: int) -> P
             hint=first.hint,
             details=(*first.details, *(f"also: {problem.message}" for problem in rest)),
         )
-    is_too_long = facts["length"] > max_length
+    is_too_long = (facts["length"] > max_length) & (kind != "text")
     is_untrained = facts["n_trained"] == 0
-    kept = np.flatnonzero(~(is_too_long | is_untrained))
+    is_empty, is_same = rows.has(EMPTY_ANSWER), rows.has(SAME_ANSWERS)
+    kept = np.flatnonzero(~(is_too_long | is_untrained | is_empty | is_same))
     if not len(kept):
         raise rows.problem(
-            f"every row is longer than {max_length} tokens or trains nothing",
+            f"every row is longer than {max_length} tokens, trains nothing or compares nothing",
             np.zeros(1, np.int64),
-            "shorten the rows, raise `training.max_length`, or remove `weight: 0`",
+            "shorten the rows, raise `training.max_length`, or write answers (that differ)",
         )
     moved = kept[:_SEAM_SAMPLE][rows.has(MOVED_SEAM)[kept[:_SEAM_SAMPLE]]]
     findings = [
         *rows.report(f"longer than {max_length} tokens, left out", np.flatnonzero(is_too_long)),
         *rows.report("without anything to train on, left out", np.flatnonzero(is_untrained)),
-        *rows.report("that do not train the end of the turn", kept[~rows.has(TRAINS_END)[kept]]),
+        *rows.report("with an empty answer, left out", np.flatnonzero(is_empty)),
+        *rows.report("whose two answers are the same, left out", np.flatnonzero(is_same)),
+        *(_ends_of_turns(rows, kept) if kind != "text" else ()),
         *rows.report(
             "whose prompt has other tokens in use than in training (of those sampled)", moved
         ),
@@ -157,6 +166,11 @@ def _end_untrained(rows: _Rows, renderer: Renderer) -> list[DataError]:
             "token that it does write as `eos_token` in the model folder",
         )
     ]
+
+
+def _ends_of_turns(rows: _Rows, kept: NDArray[np.int64]) -> list[str]:
+    without = kept[~rows.has(TRAINS_END)[kept]]
+    return rows.report("that do not train the end of the turn", without)
 
 
 def _all_too_long(rows: _Rows, max_length: int) -> list[DataError]:

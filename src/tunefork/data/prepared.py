@@ -24,8 +24,12 @@ from tunefork.core.events import Sink, Warned, no_sink
 from tunefork.core.files import home
 from tunefork.data._chunks import Chunk, FolderChunks, MemoryChunks, last_use, open_chunks
 from tunefork.data._source import Source
+from tunefork.data.example import Kind
 from tunefork.data.facts import Facts
+from tunefork.data.items import Items
+from tunefork.data.prompts import Prompts
 from tunefork.data.render import Renderer
+from tunefork.data.sketches import Sketches
 from tunefork.data.tokens import TokenRows
 
 _CACHE_BYTES = 10 * 10**9  # beyond it what was not used for longest is dropped
@@ -36,15 +40,29 @@ class TokenFile:
     """Every row of a data file, in its order."""
 
     path: Path
-    rows: TokenRows
-    facts: Facts  # (n_rows,)
+    items: Items
+    facts: Facts  # (n_items,)
     asked: NDArray[np.uint64]  # (n_user_turns,): the user turns by `text_hash`
+    sketches: Sketches  # of the first rows, to find near-duplicates; empty without a seed
+
+    def asking(self, questions: Prompts) -> NDArray[np.bool_]:
+        """Say of each row whether one of its user turns is one of some questions, (n_items,)."""
+        found = np.concatenate([[0], np.cumsum(questions.among(self.asked))])
+        ends = np.cumsum(self.facts["n_asked"], dtype=np.int64)
+        is_asking: NDArray[np.bool_] = found[ends] > found[ends - self.facts["n_asked"]]
+        return is_asking
+
+    @property
+    def rows(self) -> TokenRows:
+        """The rows of tokens, of all items."""
+        return self.items.rows
 
 
 def prepare_file(
     path: Path,
     renderer: Renderer,
     *,
+    kind: Kind = "chat",
     mapping: Mapping[str, str] | None = None,
     seed: int | None = None,
     sink: Sink = no_sink,
@@ -54,7 +72,8 @@ def prepare_file(
     Args:
         path: The file.
         renderer: What makes tokens of a conversation.
-        mapping: See `scan_examples`.
+        kind: What its rows must be.
+        mapping: See `scan_rows`.
         seed: What `prompt_key` draws by; None where nothing will be split off.
         sink: Told how far it is, and what is wrong with the kept rows.
 
@@ -62,7 +81,7 @@ def prepare_file(
         SpecError: where the mapping is wrong.
         DataError: with all rows that cannot be read, or else all that cannot be rendered.
     """
-    source = Source(path, renderer, mapping, seed, sink)
+    source = Source(path, renderer, kind, mapping, seed, sink)
     if not path.is_file():  # mostly there is none; and a pipe can be read only once
         return _in_memory(source)
     digest, n_lines = source.digest()
@@ -73,7 +92,7 @@ def prepare_file(
         reason = error.strerror or str(error)
         sink(Warned(f"cannot keep the prepared rows in {folder}: {reason}; going on without"))
         return _in_memory(source, n_lines)
-    return TokenFile(path, chunk.rows(), chunk.facts, chunk.asked)
+    return TokenFile(path, chunk.items(kind), chunk.facts, chunk.asked, chunk.sketches)
 
 
 def _in_memory(source: Source, n_lines: int = 0) -> TokenFile:
@@ -81,9 +100,10 @@ def _in_memory(source: Source, n_lines: int = 0) -> TokenFile:
     source.fill(kept, n_lines)
     return TokenFile(
         source.path,
-        TokenRows.concatenate([chunk.rows() for chunk in kept.chunks]),
+        Items.concatenate([chunk.items(source.kind) for chunk in kept.chunks]),
         np.concatenate([chunk.facts for chunk in kept.chunks]),
         np.concatenate([chunk.asked for chunk in kept.chunks]),
+        np.concatenate([chunk.sketches for chunk in kept.chunks]),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tunefork.core.errors import DataError, Where, did_you_mean
 from tunefork.data._record import Record
+from tunefork.data.conversations import SHAPES
 from tunefork.data.example import Example, Kind, Row
 from tunefork.data.formats.form import Fields, Format, itself
 from tunefork.data.formats.known import FORMATS, candidates
@@ -29,18 +30,12 @@ __all__ = [
     "load_examples",
     "recognise",
     "scan_examples",
+    "scan_kind",
     "scan_rows",
 ]
 
 _HEAD_ROWS = 20  # that decide the format
 _MAX_DETAILS = 5
-# Of rows that are no conversations: what they are, who learns from them, what to do meanwhile.
-_OTHER_KINDS: dict[Kind, tuple[str, str, str]] = {
-    "preference": ("better and worse answers", "dpo", "takes the better answers"),
-    "judged": ("answers judged good or bad", "kto", "takes the good answers"),
-    "labelled": ("texts with a label", "classify", "makes the label the answer"),
-    "text": ("plain texts", "pretrain", ""),
-}
 
 
 @dataclass(frozen=True)
@@ -91,10 +86,10 @@ def scan_rows(
             yield DataError(message, where=error.where, hint=error.hint, details=error.details)
 
 
-def scan_examples(
-    path: Path, mapping: Mapping[str, str] | None = None
-) -> Iterator[Example | DataError]:
-    """Yield conversations as `scan_rows` does; rows of another kind are one error, and the end.
+def scan_kind(
+    path: Path, kind: Kind, mapping: Mapping[str, str] | None = None
+) -> Iterator[Row | DataError]:
+    """Yield rows of a kind as `scan_rows` does; rows of another kind are one error, and the end.
 
     Raises:
         SpecError: where the mapping itself is wrong.
@@ -102,9 +97,22 @@ def scan_examples(
     """
     told: list[Recognised] = []
     for row in scan_rows(path, mapping, tell=told.append):
-        if told and told[-1].format.kind != "chat":
-            yield _of_another_kind(told[-1], row)
+        if told and told[-1].format.kind != kind:
+            yield _of_another_kind(told[-1], kind, row)
             return
+        yield row
+
+
+def scan_examples(
+    path: Path, mapping: Mapping[str, str] | None = None
+) -> Iterator[Example | DataError]:
+    """Yield conversations; see `scan_kind`.
+
+    Raises:
+        SpecError: where the mapping itself is wrong.
+        DataError: where the file as a whole cannot be read, or its format not be told.
+    """
+    for row in scan_kind(path, "chat", mapping):
         assert isinstance(row, Example | DataError), "the format says what its rows become"
         yield row
 
@@ -294,14 +302,22 @@ def _build_several(form: Format, record: Record) -> Iterator[Row | DataError]:
         yield _build(form, fields, record.where)
 
 
-def _of_another_kind(found: Recognised, row: Row | DataError) -> DataError:
-    what, objective, way = _OTHER_KINDS[found.format.kind]
-    hint = f"`tunefork convert {found.file.name} --to chat` {way}"
-    if not way:
-        hint = "write questions and answers about them, as {user: …, assistant: …}"
+def _of_another_kind(found: Recognised, kind: Kind, row: Row | DataError) -> DataError:
+    is_, wanted = SHAPES[found.format.kind], SHAPES[kind]
+    hint = f"set `objective: {is_.objectives[0]}`"
+    if kind == "chat" and is_.way_to_chat:
+        hint += f", or `tunefork convert {found.file.name} --to chat` {is_.way_to_chat}"
+    elif kind != "chat":
+        hint += f", or bring {wanted.name}; docs/formats.md shows how they may be written"
     return DataError(
-        f"the rows are {what} (format: {found.format.name}), for the objective `{objective}`, "
-        "which is not built yet; here conversations are needed",
+        f"the rows are {is_.name} (format: {found.format.name}), which "
+        f"{_listed(is_.objectives)} from; {_listed(wanted.objectives)} from {wanted.name}",
         where=row.where,
         hint=hint,
     )
+
+
+def _listed(objectives: tuple[str, ...]) -> str:
+    """Return who learns, as in "`dpo` and `orpo` learn"."""
+    *others, last = (f"`{name}`" for name in objectives)
+    return f"{', '.join(others)} and {last} learn" if others else f"{last} learns"

@@ -97,6 +97,15 @@ class Renderer:
         ]
         return Draft(text, tuple(spans))
 
+    def document(self, text: str) -> Draft:
+        """Return a text as a base is trained on it: no turns, and all of it trained.
+
+        The tokenizer's begin token stands before it where it adds one, its end token behind it.
+        """
+        begin = (self.tokenizer.bos_token or "") if self.tokenizer.adds_bos else ""
+        whole = begin + text + (self.tokenizer.eos_token or "")
+        return Draft(whole, (Span(len(begin), len(whole), 1.0),))
+
     def encode_drafts(
         self, drafts: Sequence[Draft], places: Sequence[Where]
     ) -> list[Rendered | DataError]:

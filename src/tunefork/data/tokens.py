@@ -100,6 +100,18 @@ class TokenRows:
             self._stores, self._begins[chosen], self._lengths[chosen], self._store_of[chosen]
         )
 
+    def cut(self, limit: int) -> tuple[TokenRows, NDArray[np.int64]]:
+        """Return each row in pieces of `limit` tokens, and which row each piece is of.
+
+        The last piece is what is left; pieces do not overlap.
+        """
+        pieces = np.maximum(-(-self._lengths // limit), 1)  # (n_rows,)
+        row_of = np.repeat(np.arange(len(self)), pieces)
+        at = np.arange(len(row_of)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        lengths = np.minimum(self._lengths[row_of] - at * limit, limit)
+        begins = self._begins[row_of] + at * limit
+        return _view(self._stores, begins, lengths, self._store_of[row_of]), row_of
+
     @classmethod
     def concatenate(cls, parts: Sequence[TokenRows]) -> TokenRows:
         """Return the rows of several sets, in their order."""

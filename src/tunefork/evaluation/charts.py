@@ -104,7 +104,41 @@ def loss_chart(curves: Curves, width: int) -> Markup | None:
     return _svg(width, height, _loss_title(curves, validation), parts)
 
 
-def _axes(x: _Scale, y: _Scale, width: int, height: int) -> Iterable[str]:
+def curves_chart(
+    curves: Mapping[str, Sequence[Point]], best: str, width: int, across: str = "step"
+) -> Markup | None:
+    """Draw the losses of several runs, the best one to stand out; None where there are no points.
+
+    Args:
+        curves: By name, (step, loss) in nats per token.
+        best: The name of the best one.
+        width: In pixels.
+        across: What the first number of a point counts.
+    """
+    finite = {name: points for name, curve in curves.items() if (points := _finite(curve))}
+    if not finite:
+        return None
+    steps = [step for points in finite.values() for step, _ in points]
+    losses = [loss for points in finite.values() for _, loss in points]
+    is_narrow = width < _NARROW_PIXELS
+    height = 260 if is_narrow else 320
+    x = _nice_scale(min(0, *steps), max(steps), 44, width - 12, 4 if is_narrow else 8)
+    y = _nice_scale(min(losses), max(losses), height - 44, 14, 5)
+    parts = [*_axes(x, y, width, height, across)]
+    for name in sorted(finite, key=lambda name: name == best):  # the best one above the others
+        kind = "best" if name == best else "other"
+        places = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in finite[name])
+        step, loss = finite[name][-1]
+        parts.append(
+            f'<g class="curve {kind}"><title>{escape(name)}: {loss:.3f} at {across} {step}</title>'
+            f'<polyline points="{places}"/>'
+            f'<circle cx="{x(step):.1f}" cy="{y(loss):.1f}" r="4"/></g>'
+        )
+    title = f"Held-out loss over {across}s, {len(finite)} curves; best: {best}"
+    return _svg(width, height, title, parts)
+
+
+def _axes(x: _Scale, y: _Scale, width: int, height: int, across: str = "step") -> Iterable[str]:
     for tick, text in zip(y.ticks, _tick_texts(y.ticks), strict=True):
         yield (
             f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{y(tick):.1f}" '
@@ -118,8 +152,8 @@ def _axes(x: _Scale, y: _Scale, width: int, height: int) -> Iterable[str]:
             f'text-anchor="middle">{text}</text>'
         )
     yield f'<line class="axis" x1="{x.start}" x2="{x.end}" y1="{y.start}" y2="{y.start}"/>'
-    middle = (x.start + x.end) / 2
-    yield f'<text class="tick" x="{middle:.1f}" y="{height - 4}" text-anchor="middle">step</text>'
+    at = f'x="{(x.start + x.end) / 2:.1f}" y="{height - 4}"'
+    yield f'<text class="tick" {at} text-anchor="middle">{across}</text>'
 
 
 def _line(points: Sequence[Point], kind: str, x: _Scale, y: _Scale) -> list[str]:

@@ -1,7 +1,7 @@
 """Golden questions: what a tuned model is judged by, and never trained on.
 
 One JSON object per line: `{"question": "…" | "messages": […], "reference": "…",
-"grader": NAME or OBJECT, "group": "…"}`. Entry point: `load_golden`.
+"grader": NAME or OBJECT, "group": "…", "item": {…}}`. Entry point: `load_golden`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tunefork.data.read import Record
 from tunefork.evaluation.lines import read_items
 from tunefork.graders import Grader, parse_grader
 
-_KNOWN = ["grader", "group", "messages", "question", "reference"]
+_KNOWN = ["grader", "group", "item", "messages", "question", "reference"]
 _ROLES = ("system", "developer", "user", "assistant")
 _SHORT_REFERENCE_WORDS = 6
 _SHAPE = 'write each line as {"question": "…", "reference": "…"}'
@@ -79,7 +79,7 @@ def _question(record: Record) -> GoldenQuestion:
     grader = (
         _default_grader(reference, where)
         if value is None
-        else parse_grader(value, reference=reference, where=where)
+        else parse_grader(value, reference=reference, where=where, item=_item(fields, text, where))
     )
     group = _text_field(fields, "group", where) or text
     return GoldenQuestion(messages, reference, grader, group, where, text)
@@ -129,6 +129,14 @@ def _turn(turn: object, index: int, where: Where) -> dict[str, str]:
     if not isinstance(turn["content"], str):
         raise DataError(f"{place}: `content` must be text", where=where, hint=_TURNS)
     return {"role": turn["role"], "content": turn["content"]}
+
+
+def _item(fields: dict[str, Any], text: str, where: Where) -> dict[str, Any]:
+    """Return what graders may use of the question: its text, and the fields of `item`."""
+    item = fields.get("item", {})
+    if not isinstance(item, dict):
+        raise DataError("`item` must be an object", where=where, hint='write {"source": "…"}')
+    return {**item, "question": text}
 
 
 def _text_field(fields: dict[str, Any], name: str, where: Where) -> str | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from markupsafe import Markup
 
 from tunefork.core.files import write_text
 from tunefork.evaluation.charts import Curves, Point, loss_chart, score_chart
@@ -84,6 +86,7 @@ class Report:
         side_by_side: Answers of both models.
         settings: Of the run.
         lineage: (name, value): hashes of base, data, code; versions.
+        origin: The same as a picture: what `registry.lineage` returns; None to draw none.
         facts: (name, value) with units, such as `("Adapter size", "1.2 MB")`.
         highlight: The example on top.
         mask_preview: Rows as the trainer sees them: (text, trained) of each token.
@@ -104,6 +107,7 @@ class Report:
     side_by_side: tuple[SideBySide, ...] = ()
     settings: tuple[Setting, ...] = ()
     lineage: tuple[tuple[str, str], ...] = ()
+    origin: Mapping[str, Any] | None = None
     facts: tuple[tuple[str, str], ...] = ()
     highlight: Highlight | None = None
     mask_preview: tuple[tuple[tuple[str, bool], ...], ...] = ()
@@ -142,11 +146,25 @@ def render_report(report: Report) -> str:
         figures=_figures(report),
         score_charts=[(size, score_chart(report.scores, width)) for size, width in sizes],
         loss_charts=[(size, chart) for size, w in sizes if (chart := loss_chart(curves, w))],
+        lineage_pictures=_lineage_pictures(report, sizes),
         rows=rows,
         settings=[Setting(*row) for row in report.settings],
         counts={name: outcomes.count(name) for name in ("won", "lost", "same")},
         points=points,
     )
+
+
+def _lineage_pictures(
+    report: Report, sizes: tuple[tuple[str, int], ...]
+) -> list[tuple[str, Markup]]:
+    """Return the picture of the model's origin for each size; none where there is no origin."""
+    if report.origin is None:
+        return []
+    from tunefork.registry import lineage_picture
+
+    # What the registry said before this report: its last word on the model is of another day.
+    origin = {**report.origin, "verdict": report.verdict, "evaluation": None, "aliases": []}
+    return [(size, Markup(lineage_picture(origin, width))) for size, width in sizes]
 
 
 def _figures(report: Report) -> list[tuple[str, str, str]]:

@@ -1,9 +1,23 @@
 """Graders: does an answer do what was asked? Shared by evaluation and by rewards. No torch.
 
-Entry point: `parse_grader`, which turns a name or an object into a `Grader`.
+Entry points: `parse_grader` turns a name or an object into a `Grader`, `grade_many` marks many
+answers, `validate_grader` checks an object of which no question is known yet.
 """
 
-from tunefork.graders.grade import Grade, Grader
-from tunefork.graders.parse import parse_grader
+from tunefork.graders.batch import grade_many, require_graded
+from tunefork.graders.grade import Failure, Grade, Grader
+from tunefork.graders.parse import known_graders, parse_grader, validate_grader
+from tunefork.graders.queries import Ask, AskModel
 
-__all__ = ["Grade", "Grader", "parse_grader"]
+__all__ = [
+    "Ask",
+    "AskModel",
+    "Failure",
+    "Grade",
+    "Grader",
+    "grade_many",
+    "known_graders",
+    "parse_grader",
+    "require_graded",
+    "validate_grader",
+]

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from tunefork.graders.grade import Grade, Grader, pass_or_fail, shown
+from tunefork.graders.grade import Failure, Grade, Grader, failed, pass_or_fail, shown
+from tunefork.graders.patterns import SlowPatternError
+from tunefork.graders.schema_patterns import check_patterns, keywords
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -51,6 +53,7 @@ class JsonSchema(Grader):
         try:
             outside = _outside_reference(schema)
             validator_for(schema, default=Draft202012Validator).check_schema(schema)
+            check_patterns({key: part for key, part in schema.items() if key != "$schema"})
         except SchemaError as error:
             raise ValueError(f"not a JSON Schema: {error.message}") from error
         except RecursionError as error:
@@ -72,6 +75,8 @@ class JsonSchema(Grader):
             return pass_or_fail(False, f"not JSON: {error}")
         try:
             fault = best_match(self._validator.iter_errors(value))
+        except SlowPatternError as error:
+            return failed(Failure("other_error", str(error)))
         except Unresolvable as error:
             return pass_or_fail(False, f"the schema refers to nothing: {error}")
         except (RecursionError, ArithmeticError) as error:
@@ -87,12 +92,16 @@ class JsonSchema(Grader):
 
     @cached_property
     def _validator(self) -> Validator:
-        from jsonschema.validators import Draft202012Validator, validator_for
+        from jsonschema.validators import Draft202012Validator, extend, validator_for
         from referencing import Registry
 
         kind = validator_for(self.json_schema, default=Draft202012Validator)
+        # The library would search without a limit of time; and where it meets `$schema` again,
+        # through a reference, it would go back to keywords of its own.
+        bounded: type[Validator] = extend(kind, keywords())  # type: ignore[no-untyped-call]
+        schema = {key: part for key, part in self.json_schema.items() if key != "$schema"}
         # Without a registry of our own the library would fetch what it does not know.
-        return kind(self.json_schema, registry=Registry())
+        return bounded(schema, registry=Registry())
 
 
 class Length(Grader):

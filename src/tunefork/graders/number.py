@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -44,7 +45,7 @@ class Number(Grader):
     its hundredth: `45 %` is 0.45.
     """
 
-    type: Literal["number"] = "number"
+    type: Literal["number", "numeric"] = "number"
     value: Annotated[float, Field(allow_inf_nan=False)]
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     reference_setting = "value"
@@ -88,14 +89,18 @@ class FoundNumber:
     is_percent: bool
 
 
-def last_number(text: str) -> FoundNumber | None:
-    """Return the last finite number that a text holds, or None."""
-    last = None
+def numbers(text: str) -> Iterator[FoundNumber]:
+    """Yield the finite numbers that a text holds, in their order."""
     for match in _NUMBER.finditer(text):
         value = _value(match)
         if value is not None:
-            last = FoundNumber(match.group().strip(), value, match["percent"] is not None)
-    return last
+            yield FoundNumber(match.group().strip(), value, match["percent"] is not None)
+
+
+def last_number(text: str) -> FoundNumber | None:
+    """Return the last finite number that a text holds, or None."""
+    found = list(numbers(text))
+    return found[-1] if found else None
 
 
 def _value(match: re.Match[str]) -> float | None:

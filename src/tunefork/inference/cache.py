@@ -1,17 +1,20 @@
 """Keys and values of rows that are being decoded, one slot per row.
 
 Two layouts write to the cache: `PrefillLayout` for whole prompts packed into one row, and
-`DecodeLayout` for one new token per row.
+`DecodeLayout` for one new token per row. A slot begins with the learned prefix of its adapter,
+where it has one; positions count from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 
-from tunefork.models import PackedLayout
+from tunefork.models import PackedLayout, Segment
 from tunefork.models.attention import AttentionSettings, masked_attention
+from tunefork.models.roots import Roots
 
 
 class KeyValueCache:
@@ -42,13 +45,17 @@ class PrefillLayout(PackedLayout):
         self,
         cache: KeyValueCache,
         slots: Sequence[int],
-        lengths: Sequence[int],
+        prompts: Sequence[Segment],
         device: torch.device | str,
     ) -> None:
-        super().__init__(lengths, device)
+        """Lay out prompts that continue nothing, each with a slot of the cache."""
+        super().__init__(prompts, device)
         self._cache = cache
-        sizes = torch.tensor(list(lengths))
+        sizes = torch.tensor([prompt.length for prompt in prompts])
         self._slots = torch.repeat_interleave(torch.tensor(list(slots)), sizes).to(device)
+        self._slots_of: dict[int, list[int]] = {}
+        for slot, prompt in zip(slots, prompts, strict=True):
+            self._slots_of.setdefault(prompt.adapter, []).append(slot)
 
     def attend(
         self,
@@ -62,22 +69,37 @@ class PrefillLayout(PackedLayout):
         where = (self._slots, self.positions[0])
         keys.index_put_(where, key.transpose(0, 1))
         values.index_put_(where, value.transpose(0, 1))
+        for adapter, learned in self.learned(settings.layer, key.dtype).items():
+            slots = self._slots_of[adapter]
+            for room, states in zip((keys, values), learned, strict=True):
+                room[slots, : len(states)] = states
         return super().attend(query, key, value, settings)
 
 
 class DecodeLayout:
-    """One new token per row; each sees all tokens of its slot so far, itself included."""
+    """One new token per row; each sees all of its slot so far, itself included."""
 
-    def __init__(self, cache: KeyValueCache, slots: torch.Tensor, lengths: torch.Tensor) -> None:
+    def __init__(
+        self,
+        cache: KeyValueCache,
+        slots: torch.Tensor,
+        lengths: torch.Tensor,
+        adapters: torch.Tensor | None = None,
+    ) -> None:
         self._cache = cache
         self._slots = slots  # (rows,)
-        self._lengths = lengths  # (rows,): tokens in each slot before this one
+        self._lengths = lengths  # (rows,): places filled in each slot before this token
         self._longest = int(lengths.max()) + 1
+        self.adapters = adapters  # (rows,), or None: all have adapter 1
 
     @property
     def positions(self) -> torch.Tensor:
         """The position of each new token: (1, rows)."""
         return self._lengths.unsqueeze(0)
+
+    def behind(self, roots: Roots) -> Self:
+        """Return itself: the slots hold the learned prefixes."""
+        return self
 
     def attend(
         self,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tunefork.data import Example, Message, Rendered, Renderer, TokenRows
 from tunefork.inference.generate import Decoding, generate
 from tunefork.inference.score import RowScore, score_rows
+
+_SYSTEM = ("system", "developer")  # the same to OpenAI's newer models
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,36 @@ class Answer:
     ended: Literal["stop", "length"]
 
 
+def join(before: Sequence[Message], messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Put a conversation behind what stands before it, none of which is scored.
+
+    Chat templates take one system turn, the first: two become one, with an empty line between.
+    """
+    if not before:
+        return tuple(messages)
+    parts = ([replace(turn, weight=0.0) for turn in before], list(messages))
+    systems = [part.pop(0) for part in parts if part and part[0].role in _SYSTEM]
+    if systems:
+        content = "\n\n".join(turn.content for turn in systems)
+        systems = [replace(systems[0], content=content)]
+    return (*systems, *parts[0], *parts[1])
+
+
 @dataclass(frozen=True)
 class ChatModel:
-    """One model that people talk to."""
+    """One model that people talk to.
 
-    model: Any  # what `load_model` returned, adapter attached or not
+    Attributes:
+        model: What `load_model` returned, adapter attached or not.
+        renderer: Makes tokens of conversations.
+        max_length: The longest row it can take, in tokens.
+        before: What stands before each conversation: a system prompt, examples to follow.
+    """
+
+    model: Any
     renderer: Renderer
-    max_length: int | None  # the longest row it can take, in tokens
+    max_length: int | None
+    before: tuple[Message, ...] = ()
 
     def answer(
         self,
@@ -43,7 +68,7 @@ class ChatModel:
         """
         found = generate(
             self.model,
-            [self.renderer.prompt(messages) for messages in conversations],
+            [self.renderer.prompt(join(self.before, messages)) for messages in conversations],
             self.renderer.end_ids,
             decoding,
             max_length=self.max_length,
@@ -55,7 +80,8 @@ class ChatModel:
         self, examples: Sequence[Example], *, on_rows: Callable[[int], None] | None = None
     ) -> list[RowScore]:
         """Score the trained tokens of each example, in order; rows too long are cut."""
-        rendered = [self._cut(self.renderer.render(example)) for example in examples]
+        rows = [replace(each, messages=join(self.before, each.messages)) for each in examples]
+        rendered = [self._cut(self.renderer.render(row)) for row in rows]
         return score_rows(self.model, TokenRows.from_rendered(rendered), on_rows=on_rows)
 
     def _cut(self, row: Rendered) -> Rendered:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 
 from tunefork.inference.cache import DecodeLayout, KeyValueCache, PrefillLayout
-from tunefork.models import run_on
+from tunefork.models import Segment, run_on
+from tunefork.models.roots import prefix_length
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class _Row:
 
     index: int
     slot: int
-    length: int  # tokens in the cache
+    adapter: int
+    length: int  # places filled in its slot, a learned prefix included
     room: int  # how many more tokens may come
     generator: torch.Generator
     ids: list[int] = field(default_factory=list)
@@ -55,6 +57,7 @@ def generate(
     end_ids: Collection[int],
     decoding: Decoding,
     *,
+    adapters: Sequence[int] | None = None,
     max_length: int | None = None,
     on_token: Callable[[int, int], None] | None = None,
     on_answer: Callable[[int], None] | None = None,
@@ -66,14 +69,21 @@ def generate(
         prompts: Token ids of each prompt, generation prompt included.
         end_ids: Tokens that end an answer.
         decoding: How to draw tokens.
-        max_length: The longest row the model can take, prompt and answer together.
+        adapters: Per prompt, which of the model's adapters answers it, 0 for the base alone; by
+            default the first.
+        max_length: The longest row the model can take: learned prefix, prompt and answer together.
         on_token: Told (prompt number, token id) as tokens are drawn.
         on_answer: Told how many answers are complete, each time one is.
 
     Returns:
         One answer per prompt, in order.
     """
-    rooms = [_room(len(prompt), decoding, max_length) for prompt in prompts]
+    adapters = adapters if adapters is not None else [1] * len(prompts)
+    learned = {number: prefix_length(model, number) for number in set(adapters)}
+    lengths = [
+        learned[number] + len(prompt) for prompt, number in zip(prompts, adapters, strict=True)
+    ]
+    rooms = [_room(length, decoding, max_length) for length in lengths]
     answers: list[Generated | None] = [
         None if room > 0 and prompt else Generated((), "length")
         for prompt, room in zip(prompts, rooms, strict=True)
@@ -88,7 +98,7 @@ def generate(
     if not waiting:
         return [answer for answer in answers if answer is not None]
     n_slots = min(decoding.slots, len(waiting))
-    capacity = max(len(prompts[index]) + rooms[index] for index in waiting)
+    capacity = max(lengths[index] + rooms[index] for index in waiting)
     cache = KeyValueCache(n_slots, capacity)
     free = list(range(n_slots))
     active: list[_Row] = []
@@ -97,7 +107,8 @@ def generate(
             _Row(
                 index := waiting.popleft(),
                 free.pop(),
-                len(prompts[index]),
+                adapters[index],
+                lengths[index],
                 rooms[index],
                 torch.Generator().manual_seed(decoding.seed * 1_000_003 + index),
             )
@@ -121,10 +132,10 @@ def generate(
     return [answer for answer in answers if answer is not None]
 
 
-def _room(prompt_length: int, decoding: Decoding, max_length: int | None) -> int:
+def _room(length: int, decoding: Decoding, max_length: int | None) -> int:
     if max_length is None:
         return decoding.max_new_tokens
-    return min(decoding.max_new_tokens, max_length - prompt_length)
+    return min(decoding.max_new_tokens, max_length - length)
 
 
 def _take(
@@ -147,10 +158,12 @@ def _prefill(
     model: Any, cache: KeyValueCache, prompts: list[Sequence[int]], rows: list[_Row]
 ) -> torch.Tensor:
     """Run whole prompts; return the logits of their last tokens: (rows, vocabulary)."""
-    lengths = [len(prompt) for prompt in prompts]
+    segments = [
+        Segment(len(prompt), adapter=row.adapter) for prompt, row in zip(prompts, rows, strict=True)
+    ]
     ids = torch.tensor([token for prompt in prompts for token in prompt], device=model.device)
-    layout = PrefillLayout(cache, [row.slot for row in rows], lengths, model.device)
-    last = torch.tensor(lengths, device=model.device).cumsum(0) - 1
+    layout = PrefillLayout(cache, [row.slot for row in rows], segments, model.device)
+    last = torch.tensor([len(prompt) for prompt in prompts], device=model.device).cumsum(0) - 1
     return run_on(model, ids, layout, last)
 
 
@@ -159,7 +172,10 @@ def _decode(model: Any, cache: KeyValueCache, rows: list[_Row]) -> torch.Tensor:
     ids = torch.tensor([row.ids[-1] for row in rows], device=model.device)
     slots = torch.tensor([row.slot for row in rows], device=model.device)
     lengths = torch.tensor([row.length for row in rows], device=model.device)
-    logits = run_on(model, ids, DecodeLayout(cache, slots, lengths))
+    adapters = None
+    if any(row.adapter != 1 for row in rows):
+        adapters = torch.tensor([row.adapter for row in rows], device=model.device)
+    logits = run_on(model, ids, DecodeLayout(cache, slots, lengths, adapters))
     for row in rows:
         row.length += 1
     return logits

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from tunefork.core.hashing import hash_file, hash_json
 
 _BUNDLED = {"tiny": Path(__file__).parent / "tiny"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model"]
+_HUB_FILES = [
+    *("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model"),
+    *("README.md", "LICENSE*"),  # which say what may be done with it
+]
 _DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -77,8 +80,33 @@ class Base:
         return None
 
     def hash(self) -> str:
-        """Return one hash over every file that decides what the model computes."""
+        """Return one hash over every file that decides what the model computes.
+
+        A file that the system says is untouched is read once per process; see `hash_anew`.
+        """
+        return hash_json(self.file_hashes())
+
+    def hash_anew(self) -> str:
+        """Return the same hash from the bytes as they are now, every one of them read."""
         return hash_json({path.name: hash_file(path) for path in self.files})
+
+    def file_hashes(self) -> dict[str, str]:
+        """Return the hash of each file by its name."""
+        return {path.name: _hash_untouched(path, *_stamp(path)) for path in self.files}
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes with every write; a program may set back all but the last of it."""
+    try:
+        seen = path.stat()
+    except OSError:  # gone meanwhile, which reading it tells
+        return ()
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+@lru_cache(maxsize=1024)
+def _hash_untouched(path: Path, *stamp: int) -> str:
+    return hash_file(path)
 
 
 def find_base(name: str, relative_to: Path | None = None) -> Base:

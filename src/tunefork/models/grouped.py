@@ -32,7 +32,8 @@ def attend(
 
     Args:
         query: (tokens, heads, head size).
-        key: (tokens, key heads, head size), where heads is a multiple of key heads.
+        key: (places, key heads, head size), where heads is a multiple of key heads. Places are
+            the row's tokens, then learned keys.
         value: As key; its head size may differ.
         groups: Which token sees which.
         settings: What the layer asks for.
@@ -277,9 +278,11 @@ def _block_back(
 
 
 def _key_gradient(padded: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """Sum what every segment that sees a key sends back to it: (tokens * key heads, size)."""
+    """Sum what every segment that sees a key sends back to it: (places * key heads, size)."""
     own = padded.index_select(0, tables.key_back)
     if not len(tables.shared_from):
         return own
+    total = own.new_zeros(tables.n_keys, own.shape[1], dtype=torch.float32)
+    total[: len(own)] = own  # learned keys are no segment's own
     shared = padded.index_select(0, tables.shared_from).float()
-    return own.float().index_add_(0, tables.shared_to, shared).to(own.dtype)
+    return total.index_add_(0, tables.shared_to, shared).to(own.dtype)

@@ -23,7 +23,8 @@ class Tables:
     query_back: torch.Tensor  # (tokens * heads,): where each stands among all padded queries
     key_back: torch.Tensor  # (tokens * key heads,): likewise, as the key of its own segment
     shared_from: torch.Tensor  # among all padded keys, those of another segment than their own …
-    shared_to: torch.Tensor  # … and where these belong among (tokens * key heads)
+    shared_to: torch.Tensor  # … and where these belong among (places * key heads)
+    n_keys: int  # places * key heads
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Groups:
         own: Sequence[torch.Tensor],
         seen: Sequence[torch.Tensor],
         device: torch.device | str,
+        n_learned: int = 0,
     ) -> None:
         """Group segments.
 
@@ -70,9 +72,11 @@ class Groups:
             own: For each segment the places of its tokens in the row.
             seen: For each segment the places of all it continues, then its own.
             device: Where the row will be.
+            n_learned: How many places behind the row hold learned keys, which have no query.
         """
         members = _similar([len(part) for part in own], [len(part) for part in seen])
         self.n_tokens = sum(len(part) for part in own)
+        self.n_places = self.n_tokens + n_learned
         self.groups = [
             _group([own[n] for n in group], [seen[n] for n in group], device) for group in members
         ]
@@ -181,4 +185,5 @@ def _tables(groups: Groups, heads: int, key_heads: int) -> Tables:
         key_back=key_back,
         shared_from=torch.cat(shared_from),
         shared_to=torch.cat(shared_to),
+        n_keys=groups.n_places * key_heads,
     )

@@ -16,10 +16,11 @@ from tunefork.models.attention import ATTENTION_NAME, AttentionSettings
 from tunefork.models.base import Base
 from tunefork.models.fused import fuse
 from tunefork.models.layout import PackedLayout
+from tunefork.models.quantized import Quantization, quantize_layers, quantized_layers
 from tunefork.models.run import has_plain_head, run_on
 
 # What transformers raises at a config or weights that it cannot use; it has no class for that.
-_REFUSALS = (
+REFUSALS = (
     SafetensorError,
     StrictDataclassError,
     ValueError,
@@ -51,8 +52,25 @@ def _cpu_flags() -> set[str]:
     return set()
 
 
+def stored_dtype(base: Base) -> torch.dtype:
+    """Return the number format of a base's files, as its config says it.
+
+    Raises:
+        ModelError: It is none that torch knows.
+    """
+    name = base.config.get("dtype") or base.config.get("torch_dtype") or "float32"
+    dtype = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(dtype, torch.dtype):
+        raise unusable(base, f"its config names no number format by `dtype: {name}`")
+    return dtype
+
+
 def load_model(
-    base: Base, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    base: Base,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    quantization: Quantization | None = None,
 ) -> Any:
     """Load a decoder so that it runs over packed rows, with dropout off and nothing trainable.
 
@@ -60,34 +78,51 @@ def load_model(
         base: Where it lies.
         device: Where to put it; by default the first CUDA GPU, else the processor.
         dtype: What to compute in; by default what `compute_dtype` says.
+        quantization: How to keep the linear layers inside the decoder layers: `nf4` is four bits
+            (see `quantized`). By default as they are computed in.
 
     Returns:
         A transformers causal language model.
 
     Raises:
-        ModelError: The folder holds no decoder that runs over packed rows, or damaged weights.
+        ModelError: The folder holds no decoder that runs over packed rows, or damaged weights; or
+            four bits are asked for, and `bitsandbytes` is not installed.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or compute_dtype(device)[0]
     try:
         config = AutoConfig.from_pretrained(base.folder)
         model, loading = AutoModelForCausalLM.from_pretrained(
             base.folder,
             config=config,
-            dtype=dtype or compute_dtype(device)[0],
+            # Weights in the file's own format stay in the file until they are needed.
+            dtype=dtype if quantization is None else "auto",
             attn_implementation=ATTENTION_NAME,
             use_safetensors=True,
             output_loading_info=True,
         )
-    except _REFUSALS as error:
+    except REFUSALS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise _unusable(base, reason) from error
+        raise unusable(base, reason) from error
     missing = sorted(loading["missing_keys"])
     if missing:  # transformers would go on with random numbers in their place
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise _unusable(base, f"the weights lack `{missing[0]}`{more}")
+        raise unusable(base, f"the weights lack `{missing[0]}`{more}")
+    if quantization is not None:
+        quantize_layers(model, device)
+        _take_from_file(model, dtype)
     return adapt_model(model.to(device), base)
+
+
+def _take_from_file(model: Any, dtype: torch.dtype) -> None:
+    """Cast the dense parameters, and copy those that need no cast, so that the file is let go."""
+    quantized = {id(layer.packed) for _, layer in quantized_layers(model)}
+    for parameter in model.parameters():
+        if id(parameter) not in quantized:
+            parameter.data = parameter.data.to(dtype, copy=True)
+    model.config.dtype = dtype
 
 
 def adapt_model(model: Any, base: Base) -> Any:
@@ -131,7 +166,7 @@ def _check_packing(base: Base, model: Any) -> None:
     ids = torch.zeros(2, dtype=torch.long, device=model.device)
     try:
         logits = run_on(model, ids, layout)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         reason = str(error).strip() or type(error).__name__
         raise _unpackable(base, f"it does not run over packed rows ({reason})") from error
     n_layers = int(model.config.num_hidden_layers)
@@ -151,7 +186,8 @@ def _unpackable(base: Base, reason: str) -> ModelError:
     )
 
 
-def _unusable(base: Base, reason: str) -> ModelError:
+def unusable(base: Base, reason: str) -> ModelError:
+    """Return the error for a base that cannot be loaded."""
     return ModelError(
         f"cannot load the base `{base.name}`: {reason}",
         where=base.folder,

@@ -11,6 +11,8 @@ from torch.nn import functional
 from tunefork.models.batch import Batch
 from tunefork.models.fused.head import weighted_cross_entropy
 from tunefork.models.layout import Layout
+from tunefork.models.roots import behind_prefixes
+from tunefork.models.routing import routed
 
 _LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
@@ -29,22 +31,29 @@ def run_on(
     Returns:
         (places, vocabulary), in the model's number format.
     """
-    output = model(
-        input_ids=ids.unsqueeze(0),
-        position_ids=layout.positions,
-        use_cache=False,
-        logits_to_keep=0 if keep is None else keep,
-        layout=layout,
-    )
+    layout = behind_prefixes(model, layout)
+    with routed(layout, keep):
+        output = model(
+            input_ids=ids.unsqueeze(0),
+            position_ids=layout.positions,
+            use_cache=False,
+            logits_to_keep=0 if keep is None else keep,
+            layout=layout,
+        )
     logits: torch.Tensor = output.logits[0]
     return logits
 
 
 def hidden_on(model: Any, ids: torch.Tensor, layout: Layout) -> torch.Tensor:
     """Return what the output head is given at each place: (tokens, hidden size)."""
-    output = model.base_model(
-        input_ids=ids.unsqueeze(0), position_ids=layout.positions, use_cache=False, layout=layout
-    )
+    layout = behind_prefixes(model, layout)
+    with routed(layout):
+        output = model.base_model(
+            input_ids=ids.unsqueeze(0),
+            position_ids=layout.positions,
+            use_cache=False,
+            layout=layout,
+        )
     hidden: torch.Tensor = output.last_hidden_state[0]
     return hidden
 

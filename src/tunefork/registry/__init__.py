@@ -3,11 +3,18 @@
 `open_registry` → `Registry.writing` with the `add_…` functions, `Registry.reading` with the views.
 """
 
-from tunefork.registry.aliases import current_aliases, events_of, promote, rollback
+from tunefork.registry.aliases import (
+    current_aliases,
+    events_of,
+    promote,
+    rollback,
+    verdict_of,
+)
 from tunefork.registry.backup import back_up, restore
 from tunefork.registry.clean import clean
 from tunefork.registry.database import Registry, has_registry, make_engine, migrate, open_registry
 from tunefork.registry.datasets import SeenData, add_data, count_rows, look_at_data
+from tunefork.registry.diffs import diff_datasets, diff_models, diff_runs
 from tunefork.registry.files import (
     COPY_LIMIT_BYTES,
     Seen,
@@ -18,7 +25,15 @@ from tunefork.registry.files import (
 )
 from tunefork.registry.licence import find_licence
 from tunefork.registry.lineage import lineage, lineage_text
-from tunefork.registry.names import find_model, find_run, find_version, model_names
+from tunefork.registry.names import (
+    find_model,
+    find_run,
+    find_version,
+    free_model_name,
+    known_model,
+    model_names,
+    newest_run_of,
+)
 from tunefork.registry.objects import ObjectStore
 from tunefork.registry.picture import lineage_picture
 from tunefork.registry.record import (
@@ -31,13 +46,10 @@ from tunefork.registry.record import (
     add_run,
     knows_base,
 )
-from tunefork.registry.tables import Model, Run
+from tunefork.registry.tables import BaseModel, Model, Run
 from tunefork.registry.verify import verify
 from tunefork.registry.views import (
     describe_base,
-    diff_datasets,
-    diff_models,
-    diff_runs,
     last_evaluation,
     list_datasets,
     list_models,
@@ -51,6 +63,7 @@ from tunefork.registry.views import (
 
 __all__ = [
     "COPY_LIMIT_BYTES",
+    "BaseModel",
     "Bundle",
     "Model",
     "ObjectStore",
@@ -80,7 +93,9 @@ __all__ = [
     "find_model",
     "find_run",
     "find_version",
+    "free_model_name",
     "has_registry",
+    "known_model",
     "knows_base",
     "last_evaluation",
     "lineage",
@@ -94,6 +109,7 @@ __all__ = [
     "make_engine",
     "migrate",
     "model_names",
+    "newest_run_of",
     "open_registry",
     "promote",
     "restore",
@@ -103,6 +119,7 @@ __all__ = [
     "show_dataset",
     "show_model",
     "show_run",
+    "verdict_of",
     "verify",
     "write_folder",
 ]

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from tunefork.core.errors import ModelError
 from tunefork.registry.files import insert
-from tunefork.registry.tables import AliasEvent, Model, Run, now
+from tunefork.registry.tables import AliasEvent, Evaluation, Model, Run, now
 
 _WORD = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 _TAKEN = {"tiny"}
@@ -33,18 +33,43 @@ def current_aliases(session: Session) -> dict[str, AliasEvent]:
     return {each.alias: each for each in session.scalars(query)}
 
 
-def promote(session: Session, model: Model, alias: str, reason: str | None) -> dict[str, Any]:
+def verdict_of(session: Session, model: str, until: str | None = None) -> str | None:
+    """Return what the gate said last of a model, or had said at a time; None where it never did."""
+    query = select(Evaluation.verdict).where(
+        Evaluation.model == model, Evaluation.verdict.is_not(None)
+    )
+    if until is not None:
+        query = query.where(Evaluation.created <= until)
+    return session.scalars(query.order_by(Evaluation.number.desc())).first()
+
+
+def promote(
+    session: Session, model: Model, alias: str, reason: str | None, *, is_forced: bool = False
+) -> dict[str, Any]:
     """Let an alias stand for a model from now on.
 
+    Args:
+        session: Of `Registry.writing`.
+        model: What it shall stand for; the gate must have said `ship`.
+        alias: A word.
+        reason: Why, for the history.
+        is_forced: Promote it whatever the gate said. There must be a reason then.
+
     Raises:
-        ModelError: The alias is no word, or the name of something else.
+        ModelError: The alias is no word, or the name of something else; or the gate did not say
+            `ship`, and the promotion is not forced.
     """
+    assert reason or not is_forced, "who forces a promotion says why"
     _check_name(session, alias)
     events = events_of(session, alias)
     before = events[-1].model if events else None
+    verdict = verdict_of(session, model.name)
     if before != model.name:
-        _append(session, events, alias, "promote", model.name, reason)
-    return {"alias": alias, "model": model.name, "before": before}
+        if verdict != "ship" and not is_forced:
+            raise _not_to_ship(model.name, verdict)
+        action = "promote" if verdict == "ship" else "force"
+        _append(session, events, alias, action, model.name, reason)
+    return {"alias": alias, "model": model.name, "before": before, "verdict": verdict}
 
 
 def rollback(session: Session, alias: str, reason: str | None) -> dict[str, Any]:
@@ -60,17 +85,27 @@ def rollback(session: Session, alias: str, reason: str | None) -> dict[str, Any]
         )
     stack: list[str] = []
     for each in events:
-        if each.action == "promote":
-            stack.append(each.model)
-        else:
+        if each.action == "rollback":
             stack.pop()
+        else:
+            stack.append(each.model)
     if len(stack) < 2:
         raise ModelError(
             f"`{alias}` stood for nothing before `{stack[-1]}`",
             hint=f"promote another model: tunefork promote MODEL {alias}",
         )
     _append(session, events, alias, "rollback", stack[-2], reason)
-    return {"alias": alias, "model": stack[-2], "before": stack[-1]}
+    verdict = verdict_of(session, stack[-2])
+    return {"alias": alias, "model": stack[-2], "before": stack[-1], "verdict": verdict}
+
+
+def _not_to_ship(model: str, verdict: str | None) -> ModelError:
+    said = f"its verdict is `{verdict}`" if verdict else "it was never measured against its base"
+    return ModelError(
+        f"`{model}` is not to be promoted: {said}",
+        hint="`tunefork run` measures and decides; `--force REASON` promotes it all the same, "
+        "and keeps the reason",
+    )
 
 
 def _append(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import sqlite3
@@ -21,7 +20,7 @@ from typing import Any
 
 from tunefork import __version__
 from tunefork.core.errors import RunError
-from tunefork.core.files import write_json, writing
+from tunefork.core.files import new_file, write_json, writing
 from tunefork.core.hashing import hash_file
 from tunefork.registry.database import Registry, open_registry
 from tunefork.registry.objects import ObjectStore
@@ -46,9 +45,8 @@ def back_up(registry: Registry, target: Path) -> dict[str, Any]:
         )
     if target.exists():
         raise RunError("there is such a file already", where=target, hint="name a new file")
-    partial = target.with_name(target.name + ".partial")
     n_objects = 0
-    with registry.locked(), writing(target), tempfile.TemporaryDirectory() as name:
+    with registry.locked(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _copy_database(registry.database, folder / _DATABASE)
         manifest = {
@@ -57,18 +55,12 @@ def back_up(registry: Registry, target: Path) -> dict[str, Any]:
             "database": hash_file(folder / _DATABASE),
         }
         write_json(folder / _MANIFEST, manifest)
-        try:
-            with tarfile.open(partial, "w") as archive:
-                archive.add(folder / _MANIFEST, _MANIFEST)
-                archive.add(folder / _DATABASE, _DATABASE)
-                for _, path in registry.objects.addresses():
-                    archive.add(path, f"objects/{path.parent.name}/{path.name}")
-                    n_objects += 1
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with new_file(target) as file, tarfile.open(fileobj=file, mode="w") as archive:
+            archive.add(folder / _MANIFEST, _MANIFEST)
+            archive.add(folder / _DATABASE, _DATABASE)
+            for _, path in registry.objects.addresses():
+                archive.add(path, f"objects/{path.parent.name}/{path.name}")
+                n_objects += 1
     return {"file": str(target), "copies": n_objects, "bytes": target.stat().st_size}
 
 

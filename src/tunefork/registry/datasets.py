@@ -24,7 +24,7 @@ from tunefork.registry.files import (
     look_at,
     write_folder,
 )
-from tunefork.registry.names import free_name
+from tunefork.registry.names import free_dataset_name
 from tunefork.registry.objects import ObjectStore
 from tunefork.registry.rows import Rows, compare_rows, read_rows
 from tunefork.registry.tables import Dataset, DatasetVersion, now
@@ -43,8 +43,23 @@ def look_at_data(path: Path) -> SeenData:
     return SeenData(path.absolute(), look_at(files_below(path), keep=True))
 
 
-def add_data(session: Session, objects: ObjectStore, project: str, seen: SeenData) -> str:
-    """Write a data file's present content down; return the version's id."""
+def add_data(
+    session: Session,
+    objects: ObjectStore,
+    project: str,
+    seen: SeenData,
+    *,
+    made_from: str | None = None,
+) -> str:
+    """Write a data file's present content down; return the version's id.
+
+    Args:
+        session: Of `Registry.writing`.
+        objects: Where the copy goes.
+        project: Names the dataset, where it is new.
+        seen: The file.
+        made_from: The version that it was made from; by default the dataset's newest.
+    """
     folder_hash = add_folder(session, objects, seen.files)
     dataset = _find_dataset(session, project, seen.path, folder_hash)
     query = select(DatasetVersion).where(DatasetVersion.dataset == dataset.name)
@@ -52,13 +67,12 @@ def add_data(session: Session, objects: ObjectStore, project: str, seen: SeenDat
     for version in versions:
         if version.folder_hash == folder_hash:
             return version.id
-    parent = versions[-1] if versions else None
-    number = parent.number + 1 if parent else 1
+    number = versions[-1].number + 1 if versions else 1
     row = DatasetVersion(
         id=f"{dataset.name}@{number}",
         dataset=dataset.name,
         number=number,
-        parent=parent.id if parent else None,
+        parent=made_from or (versions[-1].id if versions else None),
         changes=None,
         folder_hash=folder_hash,
         rows=None,
@@ -112,7 +126,7 @@ def _find_dataset(session: Session, project: str, path: Path, folder_hash: str) 
     if moved is not None:
         moved.path = str(path)
         return moved
-    row = Dataset(name=free_name(session, Dataset, name), path=str(path), created=now())
+    row = Dataset(name=free_dataset_name(session, name), path=str(path), created=now())
     insert(session, row)
     return row
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from tunefork.core.units import bytes_text
-from tunefork.registry.aliases import current_aliases
+from tunefork.registry.aliases import current_aliases, verdict_of
 from tunefork.registry.names import find_model
 from tunefork.registry.tables import Run, Spec
 from tunefork.registry.views import (
@@ -44,6 +44,7 @@ def lineage(session: Session, name: str) -> dict[str, Any]:
         "code": {"hash": run.code_hash, "version": run.environment["tunefork"]} if run else None,
         "environment": run.environment if run else {},
         "run": {"name": run.name, "path": run.path, "created": run.created} if run else None,
+        "verdict": verdict_of(session, model.name),
         "evaluation": describe_evaluation(last) if last else None,
     }
 
@@ -87,11 +88,21 @@ def lineage_text(found: dict[str, Any]) -> str:
     if found["run"]:
         lines.append(f"{'→ run':<18}{found['run']['name']}, {found['run']['created'][:10]}")
     lines.append(f"{'→ model':<18}{found['model']}  {found['hash'][:_SHORT]}")
-    if found["evaluation"]:
-        lines.append(f"{'  verdict':<18}{found['evaluation']['verdict']}")
+    if found["verdict"]:
+        lines.append(f"{'  verdict':<18}{found['verdict']}")
+    if score := score_text(found):
+        lines.append(f"{'  score':<18}{score}")
     if found["aliases"]:
         lines.append(f"{'  known as':<18}{', '.join(found['aliases'])}")
     return "\n".join(lines)
+
+
+def score_text(found: dict[str, Any]) -> str | None:
+    """Say how a model did when it was last measured; None where it never was."""
+    last = found["evaluation"]
+    if last is None or last["score"] is None:
+        return None
+    return f"{last['score']:.1%}" + (f" on {last['golden']}" if last["golden"] else "")
 
 
 def _settings(spec: dict[str, Any]) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import select
@@ -19,13 +21,18 @@ def find_model(session: Session, name: str) -> Model:
     Raises:
         ModelError: There is none.
     """
+    found = known_model(session, name)
+    if found is None:
+        raise _unknown(session, ModelError, "model", name, model_names(session))
+    return found
+
+
+def known_model(session: Session, name: str) -> Model | None:
+    """Return a model by its name, an alias, or its run's folder; None where there is none."""
     events = events_of(session, name)
     found = session.get(Model, events[-1].model if events else name)
-    if found is None:
-        run = _run_in(session, name)
-        found = session.get(Model, run.name) if run else None
-    if found is None:
-        raise _unknown(ModelError, "model", name, model_names(session), "models")
+    if found is None and (run := _run_in(session, name)) is not None:
+        found = session.get(Model, run.name)
     return found
 
 
@@ -42,7 +49,7 @@ def find_run(session: Session, name: str) -> Run:
     """
     found = session.get(Run, name) or _run_in(session, name)
     if found is None:
-        raise _unknown(RunError, "run", name, list(session.scalars(select(Run.name))), "runs")
+        raise _unknown(session, RunError, "run", name, list(session.scalars(select(Run.name))))
     return found
 
 
@@ -65,37 +72,54 @@ def find_version(session: Session, name: str) -> DatasetVersion:
             *session.scalars(select(Dataset.name)),
             *session.scalars(select(DatasetVersion.id)),
         ]
-        raise _unknown(DataError, "dataset", name, known, "datasets")
+        raise _unknown(session, DataError, "dataset", name, known)
     return found
 
 
-def free_name(session: Session, table: type[Dataset] | type[Run], name: str) -> str:
-    """Return the name, or the first with a number after it that stands for nothing yet."""
-    number = 1
-    while True:
-        candidate = name if number == 1 else f"{name}-{number}"
-        is_taken = session.get(table, candidate) is not None
-        if table is Run:  # the model that it makes takes the same name
-            is_taken |= session.get(Model, candidate) is not None
-            is_taken |= bool(events_of(session, candidate))
-        if not is_taken:
+def free_dataset_name(session: Session, name: str) -> str:
+    """Return the name, or the first with a number after it that no dataset has yet."""
+    return next(each for each in _numbered(name) if session.get(Dataset, each) is None)
+
+
+def free_model_name(session: Session, name: str, bundle_hash: str | None = None) -> str:
+    """Return the name, or the first with a number after it that no run, model or alias has yet.
+
+    A model that is made of just the same keeps its name.
+    """
+    for candidate in _numbered(name):
+        known = session.get(Model, candidate)
+        if known is not None and known.bundle_hash == bundle_hash:
             return candidate
-        number += 1
+        is_run = session.get(Run, candidate) is not None
+        if known is None and not is_run and not events_of(session, candidate):
+            return candidate
+    raise AssertionError("numbers do not end")
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
 def _run_in(session: Session, name: str) -> Run | None:
     """Return the newest run in a folder."""
-    place = Path(name).absolute()
-    places = [str(place), str(place.parent)] if place.name == "model" else [str(place)]
-    query = select(Run).where(Run.path.in_(places)).order_by(Run.created.desc())
+    given = Path(os.path.expanduser(name))  # leaves an unknown `~name` as it is
+    places = {given.absolute(), given.resolve()}
+    places |= {place.parent for place in places if place.name == "model"}
+    query = select(Run).where(Run.path.in_(map(str, places))).order_by(Run.created.desc())
     return session.scalars(query).first()
 
 
+def newest_run_of(session: Session, folder: Path) -> str | None:
+    """Return the newest run of the project in a folder, by the project's name."""
+    query = select(Run.name).where(Run.project == folder.resolve().name)
+    return session.scalars(query.order_by(Run.created.desc())).first()
+
+
 def _unknown(
-    error: type[InputError], what: str, name: str, known: Sequence[str], command: str
+    session: Session, error: type[InputError], what: str, name: str, known: Sequence[str]
 ) -> InputError:
-    hint = did_you_mean(name, list(known))
-    return error(
-        f"the registry knows no {what} `{name}`",
-        hint=hint or f"`tunefork {command} list` shows what there is",
-    )
+    hint = did_you_mean(name, list(known)) or f"`tunefork {what}s list` shows what there is"
+    if (Path(name) / "tunefork.yaml").is_file() and (run := newest_run_of(session, Path(name))):
+        hint = f"this is a project; its newest run is `{run}`"
+    return error(f"the registry knows no {what} `{name}`", hint=hint)

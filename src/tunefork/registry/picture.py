@@ -6,16 +6,20 @@ are drawn in the text's own colour.
 
 from __future__ import annotations
 
+import textwrap
 from html import escape
 from typing import Any
 
-from tunefork.registry.lineage import lineage_parts
+from tunefork.registry.lineage import lineage_parts, score_text
 
 _LINE = 18
 _PAD = 12
 _GAP = 10
-_LETTER = 6.6  # pixels of an average one at this size
-_MOST_LINES = 4
+_LETTER = 7.2  # pixels of an average one at this size
+_SIZE = 13
+_SHORT = 19  # `sha256:` and twelve digits
+_MOST_LINES = 10
+_JOINED = {"settings", "environment"}  # of many short values
 
 
 def lineage_picture(found: dict[str, Any], width: int = 640) -> str:
@@ -25,47 +29,71 @@ def lineage_picture(found: dict[str, Any], width: int = 640) -> str:
         found: What `lineage` returned.
         width: In pixels.
     """
-    left, right = round(width * 0.58), round(width * 0.3)
-    boxes, y, middles = [], 1, []
+    left, right = round(width * 0.58), round(width * 0.32)
+    boxes, y, middles = [], 1.0, []
     for title, lines in lineage_parts(found):
-        shown = lines[:_MOST_LINES]
-        if len(lines) > _MOST_LINES:
-            shown[-1] = f"and {len(lines) - _MOST_LINES + 1} more"
-        height = _PAD * 2 + _LINE * (len(shown) + 1) - 6
-        boxes.append(_box("part", 1, y, left, height, [title, *shown]))
-        middles.append(y + height / 2)
-        y += height + _GAP
+        shown = [title, *_fitted([_joined(lines)] if title in _JOINED else lines, left)]
+        boxes.append(_box("part", 1, y, left, shown))
+        middles.append(y + _height(shown) / 2)
+        y += _height(shown) + _GAP
     total = y - _GAP + 1
-    result = [found["model"], found["hash"][:19]]
-    if found["evaluation"]:
-        result.append(f"verdict: {found['evaluation']['verdict']}")
-    if found["aliases"]:
-        result.append(", ".join(found["aliases"]))
-    height = _PAD * 2 + _LINE * len(result) - 6
+    result = _result(found, right)
+    total = max(total, _height(result) + 2)
     middle = total / 2
-    boxes.append(_box("result", width - right - 1, middle - height / 2, right, height, result))
-    arrows = [_arrow(left + 1, at, width - right - 1, middle) for at in middles]
+    x = width - right - 1
+    boxes.append(_box("result", x, middle - _height(result) / 2, right, result))
+    arrows = [_arrow(left + 1, at, x, middle) for at in middles]
     names = ", ".join(title for title, _ in lineage_parts(found))
     title = f"{found['model']} was made from: {names}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="lineage" viewBox="0 0 {width} {total}" '
-        f'width="{width}" height="{total}" role="img" aria-label="{escape(title)}" '
-        f'fill="none" stroke="currentColor" font-size="12">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="lineage" '
+        f'viewBox="0 0 {width} {total:g}" width="{width}" height="{total:g}" role="img" '
+        f'aria-label="{escape(title)}" fill="none" stroke="currentColor" font-size="{_SIZE}">'
         f"<title>{escape(title)}</title>{''.join([*arrows, *boxes])}</svg>"
     )
 
 
-def _box(kind: str, x: float, y: float, width: float, height: float, lines: list[str]) -> str:
+def _result(found: dict[str, Any], width: int) -> list[str]:
+    """Return the lines that the model's own box says."""
+    lines = [found["hash"][:_SHORT]]
+    if found["verdict"]:
+        lines.append(f"verdict: {found['verdict']}")
+    if score := score_text(found):
+        lines.append(score)
+    if found["aliases"]:
+        lines.append(", ".join(found["aliases"]))
+    name, *more = _fitted([found["model"]], width)
+    return [name, *more, *_fitted(lines, width)]
+
+
+def _joined(values: list[str]) -> str:
+    """Return one line that is broken between its values, not inside them."""
+    return ", ".join(value.replace(" ", "\N{NO-BREAK SPACE}") for value in values)
+
+
+def _fitted(lines: list[str], width: int) -> list[str]:
+    """Break lines at spaces, or anywhere in a long word; at most `_MOST_LINES` of them."""
     most = int((width - 2 * _PAD) / _LETTER)
+    found = [part for line in lines for part in textwrap.wrap(line, most)]
+    if len(found) > _MOST_LINES:
+        found[_MOST_LINES - 1 :] = ["…"]
+    return found
+
+
+def _height(lines: list[str]) -> int:
+    return _PAD * 2 + _LINE * len(lines) - 6
+
+
+def _box(kind: str, x: float, y: float, width: float, lines: list[str]) -> str:
     texts = [
         f'<text class="{"label" if at == 0 else "tick"}" x="{x + _PAD}" '
         f'y="{y + _PAD + 10 + at * _LINE:.1f}" fill="currentColor" stroke="none" '
-        f'font-weight="{600 if at == 0 else 400}">{escape(_cut(line, most))}</text>'
+        f'font-weight="{600 if at == 0 else 400}">{escape(line)}</text>'
         for at, line in enumerate(lines)
     ]
     return (
-        f'<rect class="{kind}" x="{x}" y="{y:.1f}" width="{width}" height="{height}" rx="6"/>'
-        f"{''.join(texts)}"
+        f'<rect class="{kind}" x="{x}" y="{y:.1f}" width="{width}" height="{_height(lines)}" '
+        f'rx="6"/>{"".join(texts)}'
     )
 
 
@@ -75,7 +103,3 @@ def _arrow(x: float, y: float, end_x: float, end_y: float) -> str:
         f'<path class="arrow" d="M{x} {y:.1f} C{bend:.1f} {y:.1f} {bend:.1f} {end_y:.1f} '
         f'{end_x} {end_y:.1f}"/>'
     )
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

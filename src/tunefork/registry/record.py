@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from tunefork.core.errors import RunError
 from tunefork.core.hashing import hash_json
 from tunefork.registry.files import Seen, add_folder, insert
-from tunefork.registry.names import free_name
+from tunefork.registry.names import free_model_name
 from tunefork.registry.objects import ObjectStore
 from tunefork.registry.tables import BaseModel, Evaluation, Model, Run, RunDataset, Spec, now
 
@@ -32,6 +32,11 @@ class Bundle:
     examples: list[Any] | None = None
     index_hash: str | None = None
     decoding: dict[str, Any] | None = None
+
+    @property
+    def hash(self) -> str:
+        """One hash over all of it."""
+        return hash_json(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def add_run(session: Session, objects: ObjectStore, seen: SeenRun, data: Mapping
     row = session.scalars(query).first()
     if row is None:
         row = Run(
-            name=free_name(session, Run, seen.name),
+            name=free_model_name(session, seen.name),
             path=str(seen.path),
             identity=seen.record["identity"],
             project=seen.record["project"],
@@ -147,28 +152,35 @@ def add_model(session: Session, name: str, bundle: Bundle, *, run: str | None = 
     row.examples = bundle.examples
     row.index_hash = bundle.index_hash
     row.decoding = bundle.decoding
-    row.bundle_hash = hash_json(asdict(bundle))
+    row.bundle_hash = bundle.hash
     if is_new:
         insert(session, row)
 
 
 def add_evaluation(
-    session: Session, model: str, result: dict[str, Any], golden: str | None
+    session: Session,
+    model: str,
+    result: dict[str, Any],
+    golden: str | None,
+    *,
+    rung: str = "tuned",
 ) -> None:
     """Write down what was measured of a model, once.
 
     Args:
         session: Of `Registry.writing`.
         model: The model's name.
-        result: What `run --json` prints.
+        result: What was found: `verdict`, `reasons`, `scores` by rung, `gain` and `forgetting`,
+            as `run --json` prints them; the verdict is None where nothing was compared.
         golden: The version of the golden questions.
+        rung: The model's own score among `scores`.
     """
     query = select(Evaluation).where(Evaluation.model == model).order_by(Evaluation.number)
     known = list(session.scalars(query))
-    if known and known[-1].result == result:
+    if known and (known[-1].result, known[-1].golden) == (result, golden):
         return
     number = len(known) + 1
-    tuned = result["scores"].get("tuned")
+    own = result["scores"].get(rung)
     insert(
         session,
         Evaluation(
@@ -177,7 +189,7 @@ def add_evaluation(
             number=number,
             golden=golden,
             verdict=result["verdict"],
-            score=tuned["score"] if tuned else None,
+            score=own["score"] if own else None,
             result=result,
             created=now(),
         ),

@@ -171,7 +171,7 @@ class Evaluation(Row):
     model: Mapped[str] = mapped_column(_NAME, ForeignKey("models.name"), index=True)
     number: Mapped[int]
     golden: Mapped[str | None] = mapped_column(_NAME, ForeignKey("dataset_versions.id"))
-    verdict: Mapped[str] = mapped_column(String(32))
+    verdict: Mapped[str | None] = mapped_column(String(32))  # None where nothing was compared
     score: Mapped[float | None] = mapped_column(Double)
     result: Mapped[dict[str, Any]] = mapped_column(_JSON)
     created: Mapped[str] = mapped_column(_TIME)
@@ -183,7 +183,7 @@ class AliasEvent(Row):
     __tablename__ = "alias_events"
     alias: Mapped[str] = mapped_column(_NAME, primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    action: Mapped[str] = mapped_column(String(16))  # promote | rollback
+    action: Mapped[str] = mapped_column(String(16))  # promote | force | rollback
     model: Mapped[str] = mapped_column(_NAME, ForeignKey("models.name"))  # what it stands for since
     who: Mapped[str] = mapped_column(Text)
     reason: Mapped[str | None] = mapped_column(Text)

@@ -1,4 +1,4 @@
-"""What the registry says, as plain data: lists, single entries, and two of them compared."""
+"""What the registry says, as plain data: lists, and single entries."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from tunefork.registry.aliases import current_aliases, events_of
-from tunefork.registry.datasets import rows_of
+from tunefork.registry.aliases import current_aliases, events_of, verdict_of
 from tunefork.registry.files import files_of
 from tunefork.registry.names import find_model, find_run, find_version
-from tunefork.registry.objects import ObjectStore
-from tunefork.registry.rows import compare_rows, examples
 from tunefork.registry.tables import (
+    AliasEvent,
     BaseModel,
     Dataset,
     DatasetVersion,
@@ -23,8 +21,6 @@ from tunefork.registry.tables import (
     RunDataset,
     Spec,
 )
-
-_SHOWN_ROWS = 5
 
 
 def list_datasets(session: Session) -> list[dict[str, Any]]:
@@ -52,27 +48,6 @@ def show_dataset(session: Session, name: str) -> dict[str, Any]:
         "history": history(session, version),
         "runs": [{"run": each.run, "role": each.role} for each in session.scalars(runs)],
     }
-
-
-def diff_datasets(
-    session: Session, objects: ObjectStore, before: str, after: str
-) -> dict[str, Any]:
-    """Compare the rows of two versions, or only their hashes where they are too large."""
-    old, new = find_version(session, before), find_version(session, after)
-    old_rows, new_rows = rows_of(session, objects, old), rows_of(session, objects, new)
-    found: dict[str, Any] = {
-        "before": old.id,
-        "after": new.id,
-        "same": old.folder_hash == new.folder_hash,
-        "rows": None,
-        "added": [],
-        "removed": [],
-    }
-    if old_rows is not None and new_rows is not None:
-        found["rows"] = compare_rows(old_rows, new_rows)
-        found["added"] = examples(new_rows - old_rows, _SHOWN_ROWS)
-        found["removed"] = examples(old_rows - new_rows, _SHOWN_ROWS)
-    return found
 
 
 def list_runs(session: Session) -> list[dict[str, Any]]:
@@ -114,12 +89,6 @@ def show_run(session: Session, name: str) -> dict[str, Any]:
     }
 
 
-def diff_runs(session: Session, before: str, after: str) -> dict[str, Any]:
-    """Return what differs between two runs: what went in, and what came out."""
-    pair = [_comparable(session, find_run(session, name)) for name in (before, after)]
-    return _diff(before, after, *pair)
-
-
 def list_models(session: Session) -> list[dict[str, Any]]:
     """Return each model with its aliases and what was last measured, the newest first."""
     aliases = current_aliases(session)
@@ -129,8 +98,8 @@ def list_models(session: Session) -> list[dict[str, Any]]:
             "name": model.name,
             "base": base.name,
             "aliases": [name for name, each in aliases.items() if each.model == model.name],
-            "verdict": (last := last_evaluation(session, model.name)) and last.verdict,
-            "score": last and last.score,
+            "verdict": verdict_of(session, model.name),
+            "score": (last := last_evaluation(session, model.name)) and last.score,
             "run": model.run,
             "created": model.created,
         }
@@ -160,36 +129,12 @@ def show_model(session: Session, name: str) -> dict[str, Any]:
             for each in session.scalars(evaluations.order_by(Evaluation.number))
         ],
         "aliases": {
-            alias: [_event(each) for each in events_of(session, alias)]
+            alias: [_event(session, each) for each in events_of(session, alias)]
             for alias, event in aliases.items()
             if event.model == model.name or alias == name
         },
         "created": model.created,
     }
-
-
-def diff_models(session: Session, before: str, after: str) -> dict[str, Any]:
-    """Return what differs between two models: bundle, run and scores."""
-    pair = []
-    for name in (before, after):
-        model = find_model(session, name)
-        last = last_evaluation(session, model.name)
-        run = session.get(Run, model.run) if model.run else None
-        pair.append(
-            {
-                "model": model.name,
-                "base": model.base_hash,
-                "weights": model.weights_hash,
-                "system_prompt": model.system_prompt,
-                "examples": model.examples,
-                "index": model.index_hash,
-                "decoding": model.decoding,
-                "verdict": last.verdict if last else None,
-                "score": last.score if last else None,
-                **({"run": _comparable(session, run)} if run else {}),
-            }
-        )
-    return _diff(before, after, *pair)
 
 
 def history(session: Session, version: DatasetVersion) -> list[dict[str, Any]]:
@@ -237,6 +182,7 @@ def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "id": evaluation.id,
         "verdict": evaluation.verdict,
+        "score": evaluation.score,
         "reasons": result["reasons"],
         "scores": result["scores"],
         "gain": result["gain"],
@@ -290,45 +236,13 @@ def _files(session: Session, folder_hash: str | None) -> list[dict[str, Any]]:
     ]
 
 
-def _event(event: Any) -> dict[str, Any]:
+def _event(session: Session, event: AliasEvent) -> dict[str, Any]:
     return {
         "number": event.number,
         "action": event.action,
         "model": event.model,
+        "verdict": verdict_of(session, event.model, until=event.created),
         "who": event.who,
         "when": event.created,
         "reason": event.reason,
     }
-
-
-def _comparable(session: Session, run: Run) -> dict[str, Any]:
-    results = ("steps", "train_loss", "validation_loss", "base_validation_loss", "seconds")
-    return {
-        "base": run.base_hash,
-        "data": {each["role"]: each["version"] for each in run_data(session, run)},
-        "code": run.code_hash,
-        "environment": run.environment,
-        "spec": run_spec(session, run),
-        "result": {key: run.result[key] for key in results},
-    }
-
-
-def _diff(before: str, after: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
-    keys = [*flat_old, *(key for key in flat_new if key not in flat_old)]
-    changes = {
-        key: {"before": flat_old.get(key), "after": flat_new.get(key)}
-        for key in keys
-        if flat_old.get(key) != flat_new.get(key)
-    }
-    return {"before": before, "after": after, "same": not changes, "changes": changes}
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, each in value.items():
-        if isinstance(each, dict) and each:
-            found += _flat(each, f"{prefix}{key}.")
-        else:
-            found.append((prefix + key, each))
-    return found

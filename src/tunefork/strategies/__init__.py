@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
+from tunefork.strategies.bank import Bank
+from tunefork.strategies.bottleneck import Bottleneck, BottleneckSettings
+from tunefork.strategies.folder import HEAD_TENSOR, is_adapter
 from tunefork.strategies.full import Full
-from tunefork.strategies.lora import Lora, LoraSettings
-from tunefork.strategies.protocol import Strategy
+from tunefork.strategies.heads import load_head, save_head
+from tunefork.strategies.load import load_adapter
+from tunefork.strategies.lora import Lora
+from tunefork.strategies.lora_settings import LoraSettings
+from tunefork.strategies.prefix import Prefix, PrefixSettings, first_tokens
+from tunefork.strategies.protocol import Adapter, Mergeable, Strategy
+from tunefork.strategies.qlora import Qlora
 
 __all__ = [
+    "HEAD_TENSOR",
+    "Adapter",
+    "Bank",
+    "Bottleneck",
+    "BottleneckSettings",
     "Full",
     "Lora",
     "LoraSettings",
+    "Mergeable",
+    "Prefix",
+    "PrefixSettings",
+    "Qlora",
     "Strategy",
+    "first_tokens",
     "is_adapter",
     "load_adapter",
+    "load_head",
+    "save_head",
 ]
-
-
-def is_adapter(folder: Path) -> bool:
-    """Say whether a folder holds an adapter rather than a whole model."""
-    return (folder / "adapter_config.json").is_file()
-
-
-def load_adapter(model: Any, folder: Path) -> Strategy:
-    """Attach a saved adapter to a loaded base, and return its strategy."""
-    return Lora.load(model, folder)

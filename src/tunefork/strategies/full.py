@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from tunefork.core.errors import InternalError
-from tunefork.models import Base, saving_tensors
+from tunefork.core.files import read_json, write_json
+from tunefork.models import Base, saving_tensors, stored_dtype
 
 _COPIED = ("tokenizer*", "special_tokens_map.json", "chat_template.jinja", "vocab.*", "merges.txt")
 
@@ -23,6 +24,8 @@ class Full:
     name = "full"
     is_mergeable = False
     is_disableable = False
+    is_routable = False
+    is_neutral_at_start = True
 
     def attach(self, model: Any, seed: int) -> None:
         """Let every weight change."""
@@ -32,17 +35,22 @@ class Full:
         """Return every weight, tied ones once, by the base's names."""
         return dict(model.named_parameters())
 
+    def rate_factors(self, model: Any) -> dict[str, float]:
+        """Return nothing: every weight moves at the same rate."""
+        return {}
+
     def frozen(self, model: Any) -> dict[str, torch.Tensor]:
         """Return nothing: the base is safe because the result is written elsewhere."""
         return {}
 
     def save(self, model: Any, folder: Path, base: Base) -> None:
         """Write a complete model folder in the base's own number format."""
-        dtype = base.config.get("dtype") or base.config.get("torch_dtype") or "float32"
+        dtype = stored_dtype(base)
         with saving_tensors():
-            model.save_pretrained(
-                folder, state_dict=_cast(model.state_dict(), getattr(torch, dtype))
-            )
+            model.save_pretrained(folder, state_dict=_cast(model.state_dict(), dtype))
+        # transformers notes the format that was computed in.
+        config = read_json(folder / "config.json")
+        write_json(folder / "config.json", {**config, "dtype": str(dtype).removeprefix("torch.")})
         for pattern in _COPIED:
             for path in base.folder.glob(pattern):
                 shutil.copyfile(path, folder / path.name)
@@ -59,7 +67,10 @@ class Full:
 
 
 def _cast(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    return {
-        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
-    }
+    """Cast each tensor once, so that tied ones stay one."""
+    found: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for tensor in state.values():
+        key = (tensor.data_ptr(), tensor.shape)
+        if key not in found:
+            found[key] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return {name: found[tensor.data_ptr(), tensor.shape] for name, tensor in state.items()}

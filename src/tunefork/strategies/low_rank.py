@@ -10,12 +10,18 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from tunefork.models.quantized import FrozenWeight, dense, joined, parts_of
+
 
 @dataclass(frozen=True)
 class LowRank:
-    """One layer: W and its bias, both frozen and in x's number format; A, B and their factor."""
+    """One layer: W and its bias, both frozen and in x's number format; A, B and their factor.
 
-    weight: torch.Tensor  # W, (out, in)
+    W may be kept in four bits. It is then made dense for each product, forward and backward, and
+    never kept so.
+    """
+
+    weight: FrozenWeight  # W, (out, in)
     bias: torch.Tensor | None  # (out,)
     down: torch.Tensor  # A, (rank, in), in any number format; computed in x's
     up: torch.Tensor  # B, (out, rank), likewise
@@ -44,9 +50,7 @@ def low_rank_linear(
     found: tuple[torch.Tensor, ...] = _LowRankLinear.apply(  # type: ignore[no-untyped-call]
         rows,
         seen,
-        [layer.scale for layer in layers],
-        *(layer.weight for layer in layers),
-        *(layer.bias for layer in layers),
+        layers,
         *(layer.down for layer in layers),
         *(layer.up for layer in layers),
     )
@@ -59,22 +63,25 @@ class _LowRankLinear(torch.autograd.Function):
         ctx: Any,
         x: torch.Tensor,
         dropped: torch.Tensor,
-        scales: list[float],
+        layers: Sequence[LowRank],
         *parts: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        count = len(scales)
-        weights, biases, downs, ups = (parts[i * count : (i + 1) * count] for i in range(4))
+        count = len(layers)
+        downs, ups = parts[:count], parts[count:]
         ctx.formats = [(a.dtype, b.dtype) for a, b in zip(downs, ups, strict=True)]
-        ctx.ranks, ctx.scales, ctx.is_same = [len(a) for a in downs], scales, dropped is x
+        ctx.ranks, ctx.is_same = [len(a) for a in downs], dropped is x
+        ctx.scales = [layer.scale for layer in layers]
         down = torch.cat(downs).to(x.dtype)  # (all ranks, in)
         ups = tuple(up.to(x.dtype) for up in ups)
         low = dropped @ down.T  # (tokens, all ranks)
         found = []
         lows = torch.split(low, ctx.ranks, dim=1)
-        layers = zip(weights, biases, lows, ups, scales, strict=True)
-        for weight, bias, own, up, scale in layers:
-            found.append(functional.linear(x, weight, bias).addmm_(own, up.T, alpha=scale))
-        ctx.save_for_backward(dropped, low, down, *weights, *ups)
+        for layer, own, up in zip(layers, lows, ups, strict=True):
+            y = functional.linear(x, dense(layer.weight, x.dtype), layer.bias)
+            found.append(y.addmm_(own, up.T, alpha=layer.scale))
+        kept = [parts_of(layer.weight) for layer in layers]
+        ctx.n_parts = [len(weight) for weight in kept]
+        ctx.save_for_backward(dropped, low, down, *ups, *(part for w in kept for part in w))
         return tuple(found)
 
     @staticmethod
@@ -82,9 +89,9 @@ class _LowRankLinear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         count = len(gradients)
         dropped, low, down, *others = ctx.saved_tensors
-        weights, ups = others[:count], others[count:]
+        ups, parts = others[:count], iter(others[count:])
         needs_x, needs_dropped = ctx.needs_input_grad[:2]
-        needs_down, needs_up = ctx.needs_input_grad[3 + 2 * count], ctx.needs_input_grad[-1]
+        needs_down, needs_up = ctx.needs_input_grad[3], ctx.needs_input_grad[-1]
         d_x = d_dropped = None
         d_downs: list[torch.Tensor | None] = [None] * count
         d_ups: list[torch.Tensor | None] = [None] * count
@@ -100,15 +107,18 @@ class _LowRankLinear(torch.autograd.Function):
             for at, (gradient, own) in enumerate(zip(gradients, lows, strict=True)):
                 d_ups[at] = (gradient.T @ own).to(ctx.formats[at][1]).mul_(ctx.scales[at])
         if needs_down:
-            joined = torch.split(d_low.T @ dropped, ctx.ranks)
-            d_downs = [part.to(ctx.formats[at][0]) for at, part in enumerate(joined)]
+            together = torch.split(d_low.T @ dropped, ctx.ranks)
+            d_downs = [part.to(ctx.formats[at][0]) for at, part in enumerate(together)]
         if needs_x:
-            d_x = gradients[0] @ weights[0]
-            for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
+            weights = (
+                dense(joined([next(parts) for _ in range(n_parts)]), gradients[0].dtype)
+                for n_parts in ctx.n_parts
+            )
+            d_x = gradients[0] @ next(weights)
+            for gradient, weight in zip(gradients[1:], weights, strict=True):
                 d_x.addmm_(gradient, weight)
             if ctx.is_same:
                 d_x.addmm_(d_low, down)
         if needs_dropped and not ctx.is_same:
             d_dropped = d_low @ down
-        frozen = [None] * (2 * count)
-        return d_x, d_dropped, None, *frozen, *d_downs, *d_ups
+        return d_x, d_dropped, None, *d_downs, *d_ups

@@ -1,8 +1,9 @@
 """One visible loop for every strategy, objective and device."""
 
 from tunefork.training.checkpoint import CheckpointStore, TrainState
-from tunefork.training.loop import TrainResult, train, validation_loss
+from tunefork.training.loop import TrainResult, train, validate
 from tunefork.training.packing import Plan, TrainingData
+from tunefork.training.rehearse import rehearse
 from tunefork.training.room import memory_errors
 from tunefork.training.settings import TrainSettings
 from tunefork.training.step import TrainStep
@@ -16,6 +17,7 @@ __all__ = [
     "TrainStep",
     "TrainingData",
     "memory_errors",
+    "rehearse",
     "train",
-    "validation_loss",
+    "validate",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -47,6 +47,8 @@ class TrainState:
     best_step: int = 0
     best_loss: float | None = None
     base_loss: float | None = None  # held-out loss before the first step
+    best_metrics: dict[str, float] = field(default_factory=dict)  # with the losses
+    base_metrics: dict[str, float] = field(default_factory=dict)
     stale: int = 0  # validations since the best
     last_train_loss: float | None = None
     micro_tokens: int | None = None  # computed at once; less than set where memory ran out

@@ -22,6 +22,7 @@ import torch
 
 from tunefork.core.errors import RunError
 from tunefork.core.events import Sink, Warned
+from tunefork.data.items import Items
 from tunefork.data.tokens import TokenRows
 from tunefork.models import collate
 from tunefork.training.checkpoint import TrainState
@@ -48,8 +49,10 @@ def name_held_out(data: TrainingData) -> Callable[[int], str]:
 
 
 @torch.no_grad()
-def rows_at_fault(step_module: TrainStep, rows: TokenRows, chosen: Iterable[int]) -> list[int]:
-    """Return the rows whose own loss is not finite, each computed alone."""
+def rows_at_fault(
+    step_module: TrainStep, rows: TokenRows | Items, chosen: Iterable[int]
+) -> list[int]:
+    """Return the items whose own loss is not finite, each computed alone."""
     step_module.eval()
     device = next(step_module.parameters()).device
     return [

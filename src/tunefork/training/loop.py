@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,8 +25,10 @@ from tunefork.core.events import (
     Validated,
     Warned,
 )
+from tunefork.data.items import Items
 from tunefork.data.tokens import TokenRows
 from tunefork.models import Batch, collate, pack
+from tunefork.objectives import Loss
 from tunefork.training.checkpoint import CheckpointStore, TrainState
 from tunefork.training.guards import (
     check_held_out,
@@ -43,15 +46,16 @@ from tunefork.training.prefetch import Ahead
 from tunefork.training.room import NoRoom, room_for, smaller
 from tunefork.training.settings import TrainSettings
 from tunefork.training.step import TrainStep
+from tunefork.training.tally import Mean, Tally
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended. The model holds the best weights when `train` returns."""
+    """How a run ended. The model holds the best weights when `train` returns, unless paused."""
 
     state: TrainState
     steps: int  # that were planned
-    reason: str  # `finished`, `early_stop` or `exploded`
+    reason: str  # `finished`, `early_stop`, `exploded` or `paused`
     resumed_from: int | None
     trainable_parameters: int
 
@@ -63,6 +67,8 @@ def train(
     settings: TrainSettings,
     store: CheckpointStore,
     sink: Sink,
+    rate_factors: Mapping[str, float] | None = None,
+    pause_at: int | None = None,
 ) -> TrainResult:
     """Train until the last step or until the held-out loss stops falling.
 
@@ -76,6 +82,9 @@ def train(
         settings: See `TrainSettings`.
         store: Where checkpoints go.
         sink: Receives the events.
+        rate_factors: By name, how many times the learning rate a parameter moves at.
+        pause_at: Save and return after this many steps, with nothing else changed: the same call
+            without it goes on to the same bits. The model holds the weights of that step then.
 
     Raises:
         RunError: The loss is no number or explodes (see `guards`), a single row does not fit
@@ -83,36 +92,38 @@ def train(
         Stopped: The user asked for it; a checkpoint is saved (see `interrupt`).
     """
     device = next(iter(parameters.values())).device
-    optimizer = MasterAdamW(parameters, settings)
-    rows, validation = data.together(), data.validation
+    optimizer = MasterAdamW(parameters, settings, rate_factors)
+    items, validation = data.together(), data.validation
     plan = Plan(data, settings)
     state, resumed_from = _restore(store, optimizer, plan, sink)
     settings = _as_small_as_before(settings, state)
     started = _started(step_module, parameters, plan, state, data)
     sink(started)
     if validation is not None and state.base_loss is None:
-        base_loss, settings = _held_out_loss(step_module, data, settings, state.step, sink)
-        state = replace(state, base_loss=base_loss)
+        base, settings = _held_out(step_module, data, settings, state.step, sink)
+        state = replace(state, base_loss=base.loss, base_metrics=base.metrics)
     clock = _Clock(state)
+    last = plan.steps if pause_at is None else min(pause_at, plan.steps)
 
-    with Ahead(data, rows, device) as ahead, stop_signals(sink) as stop:
-        while state.step < plan.steps and not (_is_stale(state, settings) or has_exploded(state)):
+    weigh = step_module.objective.weight
+    with Ahead(data, items, device, weigh) as ahead, stop_signals(sink) as stop:
+        while state.step < last and not (_is_stale(state, settings) or has_exploded(state)):
             # ------------------------------------------------------------ one optimizer step
             torch.manual_seed(_step_seed(settings.seed, state.step))  # for dropout
             step_module.train()
             step = ahead.take(state.step, settings, plan.steps)
-            total = 0.0
+            tally = Tally()
             try:
                 for chosen, batch in step.packed:
                     with room_for(chosen):
-                        total += _backward(step_module, batch, step.weight)
+                        tally.add(_backward(step_module, batch, step.weight))
                         optimizer.collect()
             except NoRoom as refused:  # nothing has moved: the same step again, cut smaller
                 optimizer.drop()
-                settings = smaller(settings, refused, rows, name_training(data), sink)
+                settings = smaller(settings, refused, items, name_training(data), sink)
                 continue
             learning_rate = settings.learning_rate_at(state.step, plan.steps)
-            norm = optimizer.step(learning_rate) if math.isfinite(total) else optimizer.drop()
+            norm = optimizer.step(learning_rate) if tally.is_finite else optimizer.drop()
             # ------------------------------------------------------------------------------
             state = replace(
                 state,
@@ -122,29 +133,30 @@ def train(
                 micro_tokens=settings.micro_tokens,
             )
             if math.isfinite(norm):
-                loss = total / step.weight
-                state = note_loss(state, loss)
-                sink(clock.step_done(state, plan, loss, learning_rate, norm))
+                mean = tally.mean(step.weight)
+                state = note_loss(state, mean.loss)
+                sink(clock.step_done(state, plan, mean, learning_rate, norm))
             else:
-                state = skip_step(state, step_module, data, step.rows, settings, sink)
+                state = skip_step(state, step_module, data, step.items, settings, sink)
 
             is_last, is_stopped = state.step == plan.steps, stop.is_asked
             if validation is not None and _is_due(state.step, settings.validate_every, is_last):
-                held_out, settings = _held_out_loss(step_module, data, settings, state.step, sink)
+                held_out, settings = _held_out(step_module, data, settings, state.step, sink)
                 state = _judge(state, held_out)
-                sink(Validated(state.step, held_out, is_best=state.stale == 0))
-                if state.stale == 0:
+                is_best = state.stale == 0
+                sink(Validated(state.step, held_out.loss, is_best, held_out.metrics))
+                if is_best:
                     store.save_best(state, optimizer.state())
-            if _is_due(state.step, settings.checkpoint_every, is_last or is_stopped):
+            if _is_due(state.step, settings.checkpoint_every, state.step == last or is_stopped):
                 path = store.save(state, optimizer.state())
                 sink(CheckpointSaved(state.step, str(path)))
             if is_stopped:
                 raise stop.error(state.step, plan.steps)
 
-    reason = _reason(state, plan)
+    reason = _reason(state, plan, settings)
     if reason == "exploded":
         explain_explosion(state, settings, sink)
-    if validation is not None:
+    if validation is not None and reason != "paused":
         optimizer.load_masters(store.load_best())
     step_module.eval()
     best_step = state.best_step if validation is not None else state.step
@@ -153,44 +165,45 @@ def train(
     return TrainResult(state, plan.steps, reason, resumed_from, started.trainable_parameters)
 
 
-def _backward(step_module: TrainStep, batch: Batch, weight: float) -> float:
+def _backward(step_module: TrainStep, batch: Batch, weight: float) -> Loss:
     """Add up the gradients of one packed row, and return its summed loss."""
-    loss = step_module(batch)
-    (loss.total / weight).backward()
-    return float(loss.total.detach())
+    loss: Loss = step_module(batch)
+    torch.autograd.backward(loss.total / weight)
+    return loss
 
 
 @torch.no_grad()
-def validation_loss(step_module: TrainStep, rows: TokenRows, settings: TrainSettings) -> float:
-    """Return the weighted mean loss over rows.
+def validate(step_module: TrainStep, rows: TokenRows | Items, settings: TrainSettings) -> Mean:
+    """Return the weighted mean loss over rows, and the metrics of the objective.
 
     Raises:
         NoRoom: `settings.micro_tokens` at once are too many for the memory.
     """
     step_module.eval()
     device = next(step_module.parameters()).device
-    total = weight = 0.0
+    tally, weight = Tally(), 0.0
     for chosen in pack(rows, range(len(rows)), settings.micro_tokens):
         with room_for(chosen):
             loss = step_module(collate(rows, chosen, device))
-            total += float(loss.total)
+            tally.add(loss)
             weight += float(loss.weight)
-    return total / weight
+    return tally.mean(weight)
 
 
-def _held_out_loss(
+def _held_out(
     step_module: TrainStep, data: TrainingData, settings: TrainSettings, step: int, sink: Sink
-) -> tuple[float, TrainSettings]:
+) -> tuple[Mean, TrainSettings]:
     """Return the held-out loss, and the settings that fitted into memory."""
     assert data.validation is not None, "only asked where rows are held out"
+    items = Items.of(data.validation)
     while True:
         try:
-            loss = validation_loss(step_module, data.validation, settings)
+            mean = validate(step_module, items, settings)
         except NoRoom as refused:
-            settings = smaller(settings, refused, data.validation, name_held_out(data), sink)
+            settings = smaller(settings, refused, items, name_held_out(data), sink)
             continue
-        check_held_out(loss, step, step_module, data, settings)
-        return loss, settings
+        check_held_out(mean.loss, step, step_module, data, settings)
+        return mean, settings
 
 
 def _restore(
@@ -248,16 +261,19 @@ def _is_stale(state: TrainState, settings: TrainSettings) -> bool:
     return 0 < settings.patience <= state.stale
 
 
-def _judge(state: TrainState, loss: float) -> TrainState:
-    if state.best_loss is None or loss < state.best_loss:
-        return replace(state, best_loss=loss, best_step=state.step, stale=0)
+def _judge(state: TrainState, held_out: Mean) -> TrainState:
+    if state.best_loss is None or held_out.loss < state.best_loss:
+        state = replace(state, best_loss=held_out.loss, best_metrics=held_out.metrics)
+        return replace(state, best_step=state.step, stale=0)
     return replace(state, stale=state.stale + 1)
 
 
-def _reason(state: TrainState, plan: Plan) -> str:
+def _reason(state: TrainState, plan: Plan, settings: TrainSettings) -> str:
     if has_exploded(state):
         return "exploded"
-    return "finished" if state.step == plan.steps else "early_stop"
+    if state.step == plan.steps:
+        return "finished"
+    return "early_stop" if _is_stale(state, settings) else "paused"
 
 
 class _Clock:
@@ -271,7 +287,7 @@ class _Clock:
         return self._before.seconds + time.perf_counter() - self._start
 
     def step_done(
-        self, state: TrainState, plan: Plan, loss: float, learning_rate: float, norm: float
+        self, state: TrainState, plan: Plan, mean: Mean, learning_rate: float, norm: float
     ) -> StepDone:
         elapsed = max(time.perf_counter() - self._start, 1e-9)
         done = state.step - self._before.step
@@ -279,10 +295,11 @@ class _Clock:
             step=state.step,
             steps=plan.steps,
             epoch=state.step / plan.steps_per_epoch,
-            loss=loss,
+            loss=mean.loss,
             learning_rate=learning_rate,
             gradient_norm=norm,
             tokens=state.tokens,
             tokens_per_second=(state.tokens - self._before.tokens) / elapsed,
             seconds_left=elapsed / done * (plan.steps - state.step),
+            metrics=mean.metrics,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,7 +19,19 @@ class MasterAdamW:
     a float32 master that the optimizer moves, and are the master's rounding after each step.
     """
 
-    def __init__(self, parameters: dict[str, nn.Parameter], settings: TrainSettings) -> None:
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        settings: TrainSettings,
+        rate_factors: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take charge of parameters.
+
+        Args:
+            parameters: What moves, by name.
+            settings: See `TrainSettings`.
+            rate_factors: By name, how many times the learning rate one moves at; 1 if not named.
+        """
         self.parameters = parameters
         self.settings = settings
         self.masters = {
@@ -27,13 +40,8 @@ class MasterAdamW:
             else nn.Parameter(parameter.detach().float())
             for name, parameter in parameters.items()
         }
-        # Norm gains, biases and other vectors are not pulled to zero.
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.masters.values() if p.ndim >= 2]},
-            {"params": [p for p in self.masters.values() if p.ndim < 2], "weight_decay": 0.0},
-        ]
         self.adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
+            _groups(self.masters, rate_factors or {}),
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
@@ -59,7 +67,7 @@ class MasterAdamW:
         if not math.isfinite(float(norm)):
             return self.drop()
         for group in self.adamw.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["factor"]
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
         self._round()
@@ -102,3 +110,17 @@ class MasterAdamW:
         for name, parameter in self.parameters.items():
             if self.masters[name] is not parameter:
                 parameter.copy_(self.masters[name])
+
+
+def _groups(
+    masters: dict[str, nn.Parameter], rate_factors: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Sort what moves by its rate and by whether it decays, in the order of their first."""
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, master in masters.items():
+        factor, decays = rate_factors.get(name, 1.0), master.ndim >= 2
+        group = groups.setdefault((factor, decays), {"params": [], "factor": factor})
+        if not decays:  # norm gains, biases and other vectors are not pulled to zero
+            group["weight_decay"] = 0.0
+        group["params"].append(master)
+    return list(groups.values())

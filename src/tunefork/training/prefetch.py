@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
 import torch
 
-from tunefork.data.tokens import TokenRows
+from tunefork.data.items import Items
 from tunefork.models import Batch, collate
 from tunefork.training.packing import Plan, TrainingData
 from tunefork.training.settings import TrainSettings
@@ -16,15 +17,15 @@ from tunefork.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class StepRows:
-    """What one optimizer step learns from: packed rows, and which rows each of them holds."""
+    """What one optimizer step learns from: packed rows, and which items each of them holds."""
 
     packed: tuple[tuple[list[int], Batch], ...]
-    weight: float  # of all its trained tokens together
+    weight: float  # of all of them together, as the objective weighs them
 
     @property
-    def rows(self) -> list[int]:
-        """The numbers of all its rows."""
-        return sorted(row for chosen, _ in self.packed for row in chosen)
+    def items(self) -> list[int]:
+        """The numbers of all its items."""
+        return sorted(item for chosen, _ in self.packed for item in chosen)
 
     @property
     def n_tokens(self) -> int:
@@ -38,9 +39,16 @@ class Ahead:
     What a step holds follows from its number alone, so nothing depends on the thread's timing.
     """
 
-    def __init__(self, data: TrainingData, rows: TokenRows, device: torch.device) -> None:
+    def __init__(
+        self,
+        data: TrainingData,
+        items: Items,
+        device: torch.device,
+        weigh: Callable[[Batch], float],
+    ) -> None:
         self._data = data
-        self._rows = rows
+        self._items = items
+        self._weigh = weigh
         self._device = device
         self._plan: Plan | None = None  # used by the thread alone
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tunefork-pack")
@@ -74,7 +82,7 @@ class Ahead:
         if self._plan is None or self._plan.settings.micro_tokens != settings.micro_tokens:
             self._plan = Plan(self._data, settings)
         packed = tuple(
-            (chosen, collate(self._rows, chosen, self._device))
+            (chosen, collate(self._items, chosen, self._device))
             for chosen in self._plan.micro_batches(step)
         )
-        return StepRows(packed, sum(float(batch.weights.sum()) for _, batch in packed))
+        return StepRows(packed, sum(self._weigh(batch) for _, batch in packed))

@@ -16,7 +16,7 @@ import torch
 
 from tunefork.core.errors import RunError
 from tunefork.core.events import Sink, Warned
-from tunefork.data.tokens import TokenRows
+from tunefork.data.items import Items
 from tunefork.training.settings import TrainSettings
 
 # What allocators say that have no exception class of their own.
@@ -79,7 +79,7 @@ def _let_go(error: BaseException) -> None:
 def smaller(
     settings: TrainSettings,
     refused: NoRoom,
-    rows: TokenRows,
+    items: Items,
     name: Callable[[int], str],
     sink: Sink,
 ) -> TrainSettings:
@@ -88,12 +88,13 @@ def smaller(
     Raises:
         RunError: It was a single row already.
     """
-    n_tokens = sum(int(rows.lengths[row]) for row in refused.chosen)
+    n_tokens = int(items.lengths[list(refused.chosen)].sum())
     if len(refused.chosen) == 1 or settings.micro_tokens == 1:
+        longest = int(items.select(refused.chosen).rows.lengths.max())
         raise RunError(
             f"the memory does not hold {name(refused.chosen[0])}, which alone is "
             f"{n_tokens:,} tokens long",
-            hint=f"set `training.max_length` below {n_tokens}, or close other programs",
+            hint=f"set `training.max_length` below {longest}, or close other programs",
         )
     micro_tokens = settings.micro_tokens // 2
     while micro_tokens >= n_tokens:  # else these rows would be packed together again

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Schedule = Literal["cosine", "linear", "constant"]
+
 
 class TrainSettings(BaseModel):
     """What the loop needs to know. Intervals count optimizer steps; 0 switches them off."""
@@ -19,7 +21,7 @@ class TrainSettings(BaseModel):
     micro_tokens: int = Field(default=4096, ge=1)  # tokens computed at once; bounds the memory
     recompute: bool = False  # keep only what enters each layer, and compute the rest again
     compile: bool = False  # fuse elementwise steps, where there is a compiler
-    schedule: Literal["cosine", "linear"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1)  # share of all steps
     final_learning_rate: float = Field(default=0.0, ge=0, le=1)  # share of the highest
     weight_decay: float = Field(default=0.0, ge=0)
@@ -31,7 +33,7 @@ class TrainSettings(BaseModel):
     seed: int = 0
 
     def learning_rate_at(self, step: int, steps: int) -> float:
-        """Return the rate of step `step` (from 0): linear warm-up, then cosine or linear decay.
+        """Return the rate of step `step` (from 0): linear warm-up, then the schedule.
 
         Cosine as in Loshchilov & Hutter 2016 (arXiv 1608.03983), without restarts.
         """
@@ -39,7 +41,18 @@ class TrainSettings(BaseModel):
         if step < warmup_steps:
             return self.learning_rate * (step + 1) / warmup_steps
         done = (step - warmup_steps) / max(1, steps - warmup_steps)
-        left = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1 - done
+        left = _left(self.schedule, done)
         return self.learning_rate * (
             self.final_learning_rate + (1 - self.final_learning_rate) * left
         )
+
+
+def _left(schedule: Schedule, done: float) -> float:
+    """Return the share of the highest rate that is left, for the share of steps that is done."""
+    match schedule:
+        case "cosine":
+            return (1 + math.cos(math.pi * done)) / 2
+        case "linear":
+            return 1 - done
+        case "constant":
+            return 1.0

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tunefork.models import Batch, compile_kernels
+from tunefork.models.routing import routed_again
 from tunefork.objectives import Loss, Objective
 from tunefork.training.settings import TrainSettings
 
@@ -21,7 +22,13 @@ from tunefork.training.settings import TrainSettings
 class TrainStep(nn.Module):
     """A model and an objective, as one module."""
 
-    def __init__(self, model: Any, objective: Objective, settings: TrainSettings) -> None:
+    def __init__(
+        self,
+        model: Any,
+        objective: Objective,
+        settings: TrainSettings,
+        head: nn.Module | None = None,
+    ) -> None:
         """Join them.
 
         Args:
@@ -31,9 +38,11 @@ class TrainStep(nn.Module):
                 pass, and the rest computed again (Chen et al. 2016, arXiv 1604.06174): a third
                 more time, for a fraction of the memory. With `compile`, elementwise steps run
                 as one, where there is a compiler.
+            head: What the objective brings, where it trains one.
         """
         super().__init__()
         self.model = model
+        self.head = head
         self.objective = objective
         if settings.recompute:
             _recompute_layers(model)
@@ -50,4 +59,6 @@ def _recompute_layers(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.gradient_checkpointing = True
-            module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            module._gradient_checkpointing_func = partial(
+                checkpoint, use_reentrant=False, context_fn=routed_again
+            )

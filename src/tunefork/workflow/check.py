@@ -90,7 +90,7 @@ def check(
         "findings": [found.as_dict() for found in findings],
     }
     if fix is not None:
-        result["fixed"] = _fix(path, mapping, fix)
+        result["fixed"] = _fix(path, mapping, fix, sink)
     if report is not None:
         command = shlex.join(["tunefork", "check", str(path)])
         write_page(
@@ -158,7 +158,9 @@ def _examined(
     return read, examine(context, sink)
 
 
-def _fix(path: Path, mapping: Mapping[str, str] | None, out: Path) -> dict[str, Any]:
+def _fix(path: Path, mapping: Mapping[str, str] | None, out: Path, sink: Sink) -> dict[str, Any]:
+    from tunefork.workflow.register import register_derived
+
     fixed = fix_file(path, mapping)
     if not fixed.rows:
         raise DataError(
@@ -172,6 +174,7 @@ def _fix(path: Path, mapping: Mapping[str, str] | None, out: Path) -> dict[str, 
         "kept": fixed.kept,
         "dropped": fixed.dropped,
         "counts": fixed.counts,
+        "versions": register_derived(path, out, sink),
     }
 
 

@@ -37,17 +37,34 @@ def claimed_run(
     Raises:
         RunError: `out` holds something else, or another process trains in the folder.
     """
-    identity = _identity(project, base)
+    identity = identity_of(project, base)
+    with claimed(identity, project.name, "runs", out=out, resume=resume) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def claimed(
+    identity: str, name: str, shelf: str, *, out: Path | None, resume: bool
+) -> Iterator[RunFolder]:
+    """Give the folder of anything that is known by an identity; see `claimed_run`.
+
+    Args:
+        identity: Hash of what decides the result.
+        name: What the folder's name begins with.
+        shelf: The folder under the home folder where such folders stand.
+        out: The folder, where it is given.
+        resume: Go on in the newest one of this identity.
+    """
     with contextlib.ExitStack() as stack:
         if out is not None:
             path = _hold_given(stack, out, identity, resume)
         else:
-            name = f"{project.name}-{identity.split(':')[1][:8]}"
-            path = _hold_at_home(stack, name, resume)
+            path = _hold_at_home(stack, shelf, f"{name}-{identity.split(':')[1][:8]}", resume)
         yield RunFolder(path, identity)
 
 
-def _identity(project: Project, base: Base) -> str:
+def identity_of(project: Project, base: Base) -> str:
+    """Return the hash of what decides the result of a project's training."""
     spec = project.spec
     files = [spec.data.train, *([spec.data.validation] if spec.data.validation else [])]
     paths = [project.path(name) for name in files]
@@ -103,16 +120,16 @@ def _check_given(out: Path, identity: str, resume: bool) -> None:
         )
 
 
-def _hold_at_home(stack: contextlib.ExitStack, name: str, resume: bool) -> Path:
-    runs = home() / "runs"
-    numbered = (runs / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+def _hold_at_home(stack: contextlib.ExitStack, shelf: str, name: str, resume: bool) -> Path:
+    folder = home() / shelf
+    numbered = (folder / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
     if resume:
         existing = list(itertools.takewhile(Path.exists, numbered))
         begun = [path for path in existing if (path / "record.json").is_file()]
         if begun:
             stack.enter_context(_held(begun[-1]))
             return begun[-1]
-        return _hold_at_home(stack, name, resume=False)
+        return _hold_at_home(stack, shelf, name, resume=False)
     for path in numbered:
         # Who holds a blank folder is about to write into it: the next one is ours.
         if _is_blank(path):

@@ -1,32 +1,34 @@
-"""Turn `auto` into numbers, by rules that are stated here and printed with the run."""
+"""Turn `auto` into numbers, by rules that are stated here and in `rules`; a run prints them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from tunefork.core.memory import free_bytes
+import numpy as np
+from numpy.typing import NDArray
+
 from tunefork.evaluation import Setting
-from tunefork.workflow.spec import LoraSpec, Spec
+from tunefork.models.memory import activation_bytes_per_token
+from tunefork.workflow import rules
+from tunefork.workflow.estimate import Body, Memory, Trainable, estimate, heaviest_rows
+from tunefork.workflow.machine import Machine, this_machine
+from tunefork.workflow.settle import Values, build, quantization_of, settle
+from tunefork.workflow.spec import Spec
+from tunefork.workflow.strategy_specs import AutoSpec, ChosenSpec, LoraSpec, PrefixSpec
 
-if TYPE_CHECKING:  # both import torch
+if TYPE_CHECKING:  # these import torch
     from tunefork.models import Base
+    from tunefork.models.quantized import Quantization
     from tunefork.strategies import Strategy
     from tunefork.training import TrainingData, TrainSettings
 
-_STEPS_PER_EPOCH = 20  # small data still gets a useful number of updates from each pass
-_LEAST_STEPS = 300  # what a small data set needs to be learned; more data needs fewer passes
-_SMALLEST_BATCH, _LARGEST_BATCH = 256, 8192  # tokens
-_LEAST_EPOCHS, _MOST_EPOCHS = 3, 15
 _LONGEST_ROW = 2048  # tokens; longer rows are asked for by name, since memory grows with them
-_SMALL_HIDDEN = 512
-_CPU_ACTIVATIONS = 1 << 30  # bytes
-_GPU_ACTIVATIONS = 16 << 30
-_LEAST_AT_ONCE, _MOST_AT_ONCE_CPU, _MOST_AT_ONCE_GPU = 512, 2048, 32768  # tokens
-_FREE_TO_USE = 0.7  # of the memory that is free
+_ACTIVATIONS = {"cpu": 1 << 30, "cuda": 16 << 30}  # bytes past which nothing gets faster
+_LEAST_AT_ONCE, _MOST_AT_ONCE = 512, {"cpu": 2048, "cuda": 32768}  # tokens
+_LEAST_TO_FIT = 128  # tokens at once, where memory is short
 _ROUND_TO = 64  # tokens
-
-_Number = TypeVar("_Number", int, float)
+PREFERRED = (LoraSpec(name="lora"), LoraSpec(name="qlora"))  # the first that fits
 
 
 @dataclass(frozen=True)
@@ -34,116 +36,180 @@ class Derived:
     """Everything a run is started with."""
 
     settings: TrainSettings
+    chosen: ChosenSpec  # the strategy, with every number settled
     strategy: Strategy
     origins: tuple[Setting, ...]  # each value and where it comes from
+    trainable: Trainable
+    memory: Memory  # as predicted
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """How the base is to be kept."""
+        return quantization_of(self.chosen)
 
 
 def longest_row(spec: Spec, base: Base) -> int:
-    """Return the longest row to train on, in tokens."""
+    """Return the longest row to train on, in tokens; a learned prefix takes some of the base's."""
     limit = base.max_length
+    if limit is not None and isinstance(spec.strategy, PrefixSpec):
+        chosen = settle(spec.strategy, base, Values())
+        assert isinstance(chosen, PrefixSpec)
+        assert isinstance(chosen.tokens, int), "settled"
+        limit = max(1, limit - chosen.tokens)
     if spec.training.max_length != "auto":
         given = spec.training.max_length
         return given if limit is None else min(given, limit)
     return _LONGEST_ROW if limit is None else min(limit, _LONGEST_ROW)
 
 
-def derive(spec: Spec, base: Base, data: TrainingData) -> Derived:
-    """Return the settings of a run over the data."""
+def derive(
+    spec: Spec,
+    base: Base,
+    data: TrainingData,
+    *,
+    machine: Machine | None = None,
+    body: Body | None = None,
+    begun: str | None = None,
+) -> Derived:
+    """Return the settings of a run over the data.
+
+    Args:
+        spec: What is asked for.
+        base: What is tuned.
+        data: All that it is tuned on.
+        machine: What it will run on; by default this machine.
+        body: The base's layers, where they are at hand.
+        begun: The strategy that a run began with, which is to go on with it; `auto` might be
+            another by now, since it asks what memory is free.
+
+    Raises:
+        ModelError: The base's config describes no decoder, or it lacks a layer that is named.
+    """
+    machine, body = machine or this_machine(), body or Body(base)
+    if not isinstance(spec.strategy, AutoSpec):
+        return _derive(spec, spec.strategy, body, data, machine)
+    for chosen in [each for each in PREFERRED if begun in (None, each.name)]:
+        found = _derive(spec, chosen, body, data, machine)
+        if found.memory.total <= machine.usable_bytes:
+            break
+    return found
+
+
+def _derive(
+    spec: Spec, given: ChosenSpec, body: Body, data: TrainingData, machine: Machine
+) -> Derived:
     from tunefork.training import TrainSettings
 
+    base, training = body.base, spec.training
     n_tokens, has_validation = data.tokens_per_epoch, data.validation is not None
-    values = _Values()
-    strategy = _strategy(spec, base, values)
-    training = spec.training
+    values = Values()
+    values.add("strategy", given.name, not isinstance(spec.strategy, AutoSpec))
+    chosen = settle(given, base, values)
     learning_rate = values.choose(
-        "learning_rate", training.learning_rate, learning_rate_for(base, strategy.name)
+        "learning_rate",
+        training.learning_rate,
+        rules.learning_rate(base.hidden_size, chosen.name, _answer_tokens(spec, data)),
     )
-    batch_tokens = values.choose("batch_tokens", training.batch_tokens, _batch_tokens(n_tokens))
+    batch_tokens = values.choose(
+        "batch_tokens", training.batch_tokens, rules.batch_tokens(n_tokens, chosen.name)
+    )
     steps_per_epoch = max(1, round(n_tokens / batch_tokens))
-    epochs = values.choose("epochs", training.epochs, _epochs(steps_per_epoch))
-    max_length = longest_row(spec, base)
+    epochs = values.choose(
+        "epochs", training.epochs, rules.epochs(steps_per_epoch, spec.objective.name, chosen.name)
+    )
+    max_length = longest_row(spec.model_copy(update={"strategy": chosen}), base)
     values.add("max_length", max_length, max_length == training.max_length)
-    micro_tokens, recompute = room(base, max_length)
+    values.add("schedule", training.schedule, "schedule" in training.model_fields_set)
+    values.add("seed", training.seed, "seed" in training.model_fields_set)
+    trainable = body.trainable(chosen)
+    lengths = data.together().rows.lengths
+    room = find_room(body, chosen, trainable, machine, lengths, batch_tokens)
     settings = TrainSettings(
         epochs=epochs,
         learning_rate=learning_rate,
+        schedule=training.schedule,
         batch_tokens=batch_tokens,
-        micro_tokens=min(micro_tokens, batch_tokens),
-        recompute=recompute,
+        micro_tokens=room.micro_tokens,
+        recompute=room.recompute,
         validate_every=max(1, steps_per_epoch // 2) if has_validation else 0,
         checkpoint_every=max(10, steps_per_epoch // 2),
         patience=6 if has_validation else 0,
         seed=training.seed,
     )
-    values.add("seed", training.seed, "seed" in training.model_fields_set)
-    return Derived(settings, strategy, tuple(values.rows))
+    return Derived(
+        settings=settings,
+        chosen=chosen,
+        strategy=build(chosen, _start(chosen, base, data)),
+        origins=tuple(values.rows),
+        trainable=trainable,
+        memory=room.memory,
+    )
 
 
-def learning_rate_for(base: Base, strategy: str) -> float:
-    """Return the starting point for a learning rate.
-
-    For LoRA 5e-4 * (2000 / hidden size)^0.78, and a tenth of it for full fine-tuning: the fit
-    over Llama models in "LoRA Without Regret" (Thinking Machines Lab, 2025).
-    """
-    rate = 5e-4 * (2000 / (base.hidden_size or 2000)) ** 0.78
-    return float(f"{rate if strategy == 'lora' else rate / 10:.1e}")
+def _answer_tokens(spec: Spec, data: TrainingData) -> float:
+    """Return how long a row's answer is on average, where answers count as wholes; else 1."""
+    if spec.objective.name not in rules.PREFERENCES:
+        return 1.0
+    rows = data.together().rows
+    return max(1.0, float((rows.weights > 0).sum()) / max(1, len(rows)))
 
 
-def _strategy(spec: Spec, base: Base, values: _Values) -> Strategy:
-    from tunefork.strategies import Full, Lora, LoraSettings
-
-    chosen = spec.strategy
-    is_given = "strategy" in spec.model_fields_set and chosen.name != "auto"
-    values.add("strategy", "full" if chosen.name == "full" else "lora", is_given)
-    if chosen.name == "full":
-        return Full()
-    given = chosen if isinstance(chosen, LoraSpec) else LoraSpec(name="lora")
-    is_small = (base.hidden_size or _SMALL_HIDDEN) < _SMALL_HIDDEN
-    rank = values.choose("rank", given.rank, 8 if is_small else 16)
-    alpha = values.choose("alpha", given.alpha, 2.0 * rank)
-    return Lora(LoraSettings(rank=rank, alpha=alpha, dropout=given.dropout, targets=given.targets))
+def tokens_at_once(base: Base, device: str) -> int:
+    """Return how many tokens to compute at once where memory does not ask for less."""
+    per_token = activation_bytes_per_token(base.config)
+    fitting = round(_ACTIVATIONS[device] / per_token / _ROUND_TO) * _ROUND_TO
+    return min(max(fitting, _LEAST_AT_ONCE), _MOST_AT_ONCE[device])
 
 
-def room(base: Base, max_length: int) -> tuple[int, bool]:
+@dataclass(frozen=True)
+class Room:
+    """How much is computed at once, and the memory that it is predicted to take."""
+
+    micro_tokens: int
+    recompute: bool
+    memory: Memory
+
+
+def find_room(
+    body: Body,
+    chosen: ChosenSpec,
+    trainable: Trainable,
+    machine: Machine,
+    lengths: NDArray[np.int64],
+    batch_tokens: int,
+) -> Room:
     """Return how many tokens to compute at once, and whether to keep little of them.
 
-    As many as keep activations within a bound past which nothing gets faster; and little is kept
-    where activations of that many, or of the longest row, would fill the memory that is free.
+    As many as `tokens_at_once` says, and no more than a step has. Where that does not fit, layers
+    are computed again; where even that does not, less is computed at once, as long as the longest
+    row goes in.
     """
-    import torch
 
-    from tunefork.models.memory import activation_bytes_per_token
+    def taken(micro_tokens: int, recompute: bool) -> Room:
+        rows = heaviest_rows(lengths, micro_tokens)
+        memory = estimate(body, chosen, trainable, machine, rows, recompute=recompute)
+        return Room(micro_tokens, recompute, memory)
 
-    per_token = activation_bytes_per_token(base.config)
-    if torch.cuda.is_available():
-        free, bound, most = torch.cuda.mem_get_info()[0], _GPU_ACTIVATIONS, _MOST_AT_ONCE_GPU
-    else:
-        free, bound, most = free_bytes(), _CPU_ACTIVATIONS, _MOST_AT_ONCE_CPU
-    fitting = round(bound / per_token / _ROUND_TO) * _ROUND_TO
-    micro_tokens = min(max(fitting, _LEAST_AT_ONCE), most)
-    needed = per_token * max(micro_tokens, max_length) + 2 * base.weight_bytes
-    return micro_tokens, needed > _FREE_TO_USE * free
-
-
-def _batch_tokens(n_tokens: int) -> int:
-    wanted = round(n_tokens / _STEPS_PER_EPOCH / _ROUND_TO) * _ROUND_TO
-    return min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH)
+    micro_tokens = min(tokens_at_once(body.base, machine.device), batch_tokens)
+    room = taken(micro_tokens, recompute=False)
+    least = max(_LEAST_TO_FIT, int(lengths.max(initial=0)))
+    while room.memory.total > machine.usable_bytes:
+        if room.recompute and micro_tokens // 2 < least:
+            break
+        micro_tokens = micro_tokens // 2 if room.recompute else micro_tokens
+        room = taken(micro_tokens, recompute=True)
+    return room
 
 
-def _epochs(steps_per_epoch: int) -> int:
-    return min(max(round(_LEAST_STEPS / steps_per_epoch), _LEAST_EPOCHS), _MOST_EPOCHS)
+def _start(chosen: ChosenSpec, base: Base, data: TrainingData) -> tuple[int, ...]:
+    """Return the tokens that a learned prefix begins as the states of."""
+    if not isinstance(chosen, PrefixSpec):
+        return ()
+    from tunefork.strategies import first_tokens
 
+    assert isinstance(chosen.tokens, int), "settled"
+    if chosen.text is None:
+        return first_tokens(data.together().rows, chosen.tokens)
+    from tunefork.data import load_tokenizer
 
-class _Values:
-    """Collects each value together with its origin."""
-
-    def __init__(self) -> None:
-        self.rows: list[Setting] = []
-
-    def choose(self, key: str, given: _Number | str, derived: _Number) -> _Number:
-        value = derived if isinstance(given, str) else given
-        self.add(key, value, not isinstance(given, str))
-        return value
-
-    def add(self, key: str, value: object, is_given: bool) -> None:
-        self.rows.append(Setting(key, f"{value}", "given" if is_given else "derived"))
+    return tuple(load_tokenizer(base.folder).encode(chosen.text))[: chosen.tokens]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunefork.core.errors import Where
 from tunefork.core.events import Progress, Sink
-from tunefork.data import Example, Message, TokenRows
+from tunefork.data import Example, Items, Message, TokenRows
 from tunefork.evaluation import (
     Forgetting,
     GoldenQuestion,
@@ -25,11 +25,12 @@ from tunefork.evaluation import (
     paired_test,
     probe_accuracy,
 )
-from tunefork.graders import Grade
+from tunefork.graders import Grade, grade_many, require_graded
 from tunefork.inference import Answer, ChatModel, Decoding, RowScore, score_rows
+from tunefork.workflow.opened import DECODING
+from tunefork.workflow.preferences import Agreement, Preferred, agreement, look_at_pairs
 
 _PROBE_FILE = Path(__file__).parents[1] / "evaluation" / "general" / "probe.jsonl"
-_DECODING = Decoding(max_new_tokens=256)  # greedy, so that a measurement can be repeated
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Questions:
     golden: tuple[GoldenQuestion, ...]
     held_out: TokenRows | None
     probe: tuple[ProbeItem, ...]
+    pairs: Items | None = None  # held-out ones, where it learns from pairs
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Measured:
     grades: tuple[Grade, ...]
     losses: tuple[RowScore, ...]
     probe_right: tuple[bool, ...]
+    preferred: Preferred | None
 
     @property
     def scores(self) -> list[float]:
@@ -69,6 +72,7 @@ class Compared:
     paired: PairedResult | None
     losses: LossResult | None
     forgetting: Forgetting | None
+    agreement: Agreement | None
 
 
 def general_probe(half: str) -> tuple[ProbeItem, ...]:
@@ -88,13 +92,22 @@ def measure(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> Mea
         if questions.held_out is not None
         else []
     )
+    pairs = questions.pairs
     return Measured(
-        tuple(answers), tuple(grades), tuple(losses), tuple(_probe(chat, questions, name, sink))
+        answers=tuple(answers),
+        grades=tuple(grades),
+        losses=tuple(losses),
+        probe_right=tuple(_probe(chat, questions, name, sink)),
+        preferred=None if pairs is None else look_at_pairs(chat, pairs, name, sink),
     )
 
 
 def ask(
-    chat: ChatModel, golden: Sequence[GoldenQuestion], name: str, sink: Sink
+    chat: ChatModel,
+    golden: Sequence[GoldenQuestion],
+    name: str,
+    sink: Sink,
+    decoding: Decoding = DECODING,
 ) -> tuple[list[Answer], list[Grade]]:
     """Let one model answer the golden questions, and grade what it says."""
     conversations = [
@@ -102,10 +115,10 @@ def ask(
         for question in golden
     ]
     told = _progress(sink, f"{name}: golden questions", len(golden))
-    answers = chat.answer(conversations, _DECODING, on_answer=told)
-    grades = [
-        question.grader.grade(answer.text) for question, answer in zip(golden, answers, strict=True)
-    ]
+    answers = chat.answer(conversations, decoding, on_answer=told)
+    graders = [question.grader for question in golden]
+    grades = grade_many(graders, [answer.text for answer in answers])
+    require_graded(grades, golden[0].where if golden else None)
     return answers, grades
 
 
@@ -132,7 +145,12 @@ def compare(base: Measured, tuned: Measured, questions: Questions, confidence: f
         if questions.probe
         else None
     )
-    return Compared(base, tuned, paired, losses, forgetting)
+    agreed = (
+        agreement(base.preferred, tuned.preferred, confidence)
+        if base.preferred and tuned.preferred
+        else None
+    )
+    return Compared(base, tuned, paired, losses, forgetting, agreed)
 
 
 def held_out_summary(losses: LossResult) -> dict[str, Any]:

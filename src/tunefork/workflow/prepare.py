@@ -10,21 +10,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tunefork.core.events import DataChecked, Progress, Sink, Warned
+from tunefork.core.errors import DataError
+from tunefork.core.events import DataChecked, Event, Progress, Sink, Warned
 from tunefork.core.hashing import hash_json
 from tunefork.data import (
+    Items,
+    Kind,
+    Labelling,
     Prompts,
     Rendered,
     Renderer,
     TokenFile,
     TokenRows,
+    group_rows,
     load_tokenizer,
     preflight,
     prepare_file,
     preview,
+    read_labelled,
     split,
 )
+from tunefork.evaluation import load_golden
 from tunefork.models import Base, find_base
+from tunefork.objectives import LABEL, Objective, is_replayed_apart, replayed
 from tunefork.training import TrainingData
 from tunefork.workflow.derive import longest_row
 from tunefork.workflow.spec import Project
@@ -32,6 +40,7 @@ from tunefork.workflow.spec import Project
 _REPLAY_FILE = Path(__file__).parents[1] / "evaluation" / "general" / "replay.jsonl"
 _VALIDATION_SHARE = 0.1
 _PREVIEWED_ROWS = 3
+_NAMED_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,14 @@ class Prepared:
 
     base: Base
     renderer: Renderer
+    kind: Kind  # of the rows
     data: TrainingData
     max_length: int
     findings: tuple[str, ...]  # what the user should know of the data, as sentences
     preview: tuple[tuple[tuple[str, bool], ...], ...]  # (text, is trained) per token
-    asked: Prompts  # every user turn of the training file, trained on or not
+    asked: Prompts  # every user turn of the training file, but of the rows that were kept out
+    kept_out: Prompts  # golden questions whose rows are neither trained on nor held out
+    labelling: Labelling | None = None  # of texts with labels
 
     def data_hash(self) -> str:
         """Return one hash over every token and weight that the run may see."""
@@ -53,8 +65,14 @@ class Prepared:
         return hash_json([*hashes, self.data.n_replayed])
 
 
-def prepare(project: Project, sink: Sink) -> Prepared:
+def prepare(project: Project, sink: Sink, kept_out: Prompts | None = None) -> Prepared:
     """Read, check, split and render the data of a project.
+
+    Args:
+        project: What to prepare.
+        sink: Receives what happens.
+        kept_out: Questions whose rows are left out: those that a run has recorded, so that it
+            goes on with the same rows; the golden questions where it begins.
 
     Raises:
         DataError: Something in it would spoil the run; all that was found, at once.
@@ -64,19 +82,21 @@ def prepare(project: Project, sink: Sink) -> Prepared:
     base = find_base(spec.base, relative_to=project.folder)
     renderer = Renderer(load_tokenizer(base.folder), spec.date)
     max_length = longest_row(spec, base)
-    loaded = _load(project, renderer, max_length, sink)
+    questions = golden_questions(project) if kept_out is None else kept_out
+    objective = spec.objective.build()
+    loaded = _load(project, renderer, max_length, objective, questions, sink)
     for finding in loaded.findings:
         sink(Warned(finding))
     data = TrainingData(
         rows=loaded.training,
         validation=loaded.validation if len(loaded.validation) else None,
-        replay=_general_rows(renderer, max_length) if spec.data.replay else None,
+        replay=_general_rows(renderer, max_length, objective) if spec.data.replay else None,
         # `replay` is their share of all rows, not of the user's.
         n_replayed=round(len(loaded.training) * spec.data.replay / (1 - spec.data.replay)),
         name_row=loaded.name_row,
         name_held_out=loaded.name_held_out,
     )
-    shown = _preview(loaded.training, renderer)
+    shown = _preview(loaded.training.rows, renderer)
     sink(
         DataChecked(
             training_rows=len(loaded.training),
@@ -90,61 +110,137 @@ def prepare(project: Project, sink: Sink) -> Prepared:
     return Prepared(
         base=base,
         renderer=renderer,
+        kind=objective.kind,
         data=data,
         max_length=max_length,
         findings=loaded.findings,
         preview=shown,
         asked=loaded.asked,
+        kept_out=loaded.kept_out,
+        labelling=loaded.labelling,
     )
 
 
-def prepare_again(project: Project, sink: Sink) -> Prepared:
+def prepare_again(project: Project, sink: Sink, kept_out: Prompts | None) -> Prepared:
     """Return what a finished run was trained on, without saying all of it once more."""
-    return prepare(project, lambda event: sink(event) if isinstance(event, Progress) else None)
+
+    def only_progress(event: Event) -> None:
+        if isinstance(event, Progress):
+            sink(event)
+
+    return prepare(project, only_progress, kept_out)
+
+
+def golden_questions(project: Project) -> Prompts:
+    """Return the questions that decide on the project's result, and must not be trained on."""
+    name = project.spec.golden
+    golden = load_golden(project.path(name)) if name is not None else []
+    return Prompts.of(question.text for question in golden)
 
 
 @dataclass(frozen=True)
 class _Loaded:
     """The user's rows that fit, as tokens."""
 
-    training: TokenRows
-    validation: TokenRows
+    training: Items
+    validation: Items
     n_trained_tokens: int  # of `training`
     findings: tuple[str, ...]
     asked: Prompts
+    kept_out: Prompts
     name_row: Callable[[int], str]  # of `training`
     name_held_out: Callable[[int], str]  # of `validation`
+    labelling: Labelling | None
 
 
-def _load(project: Project, renderer: Renderer, max_length: int, sink: Sink) -> _Loaded:
-    """Read and check all rows; only then hold some of those that fit out."""
-    spec = project.spec
+def _load(
+    project: Project,
+    renderer: Renderer,
+    max_length: int,
+    objective: Objective,
+    questions: Prompts,
+    sink: Sink,
+) -> _Loaded:
+    """Read and check all rows, leave out those of the questions, and hold some of the rest out."""
+    spec, kind = project.spec, objective.kind
 
     def read(name: str, seed: int | None) -> TokenFile:
         path = project.path(name)
-        return prepare_file(path, renderer, mapping=project.mapping, seed=seed, sink=sink)
+        return prepare_file(
+            path, renderer, kind=kind, mapping=project.mapping, seed=seed, sink=sink
+        )
 
     given = spec.data.validation
     file = read(spec.data.train, spec.training.seed if given is None else None)
-    check = preflight(file.facts, str(file.path), renderer, max_length)
+    check = preflight(file.facts, str(file.path), renderer, max_length, kind)
+    kept, findings = _without(file, check.kept, questions)
+    findings = (*check.findings, *findings)
+    texts = read_labelled(file.path, project.mapping) if kind == "labelled" else None
+    names = texts.names(kept) if texts else ()
     if given is None:
-        chosen, left = split(file.facts["prompt"][check.kept], _VALIDATION_SHARE)
-        training, other, held_out = check.kept[chosen], file, check.kept[left]
-        findings = check.findings
+        keys, note = group_rows(file.facts["prompt"][kept], file.sketches, kept)
+        labels = texts.numbers(names, kept) if texts else None
+        chosen, left = split(keys, _VALIDATION_SHARE, labels=labels)
+        training, other, held_out = kept[chosen], file, kept[left]
+        findings = (*findings, *([note] if note else []))
     else:
         other = read(given, None)
-        more = preflight(other.facts, str(other.path), renderer, max_length)
-        training, held_out = check.kept, more.kept
-        findings = (*check.findings, *more.findings)
+        more = preflight(other.facts, str(other.path), renderer, max_length, kind)
+        held_out, found = _without(other, more.kept, questions)
+        training, findings = kept, (*findings, *more.findings, *found)
+    is_left = file.asking(questions)
+    items, training = _chosen(file, training, kind, max_length)
+    held_items, held_out = _chosen(other, held_out, kind, max_length)
+    labelling = None
+    if texts is not None:
+        others = texts if other is file else read_labelled(other.path, project.mapping)
+        items = items.with_column(LABEL, texts.numbers(names, training).astype(np.float32))
+        numbers = others.numbers(names, held_out)
+        held_items = held_items.with_column(LABEL, numbers.astype(np.float32))
+        labelling = Labelling(names, texts.select(training), others.select(held_out))
     return _Loaded(
-        training=file.rows.select(training),
-        validation=other.rows.select(held_out),
-        n_trained_tokens=int(file.facts["n_trained"][training].sum(dtype=np.int64)),
+        training=objective.arrange(items),
+        validation=objective.arrange(held_items),
+        n_trained_tokens=int(file.facts["n_trained"][np.unique(training)].sum(dtype=np.int64)),
         findings=findings,
-        asked=Prompts(file.asked),
+        asked=Prompts(file.asked[np.repeat(~is_left, file.facts["n_asked"])]),
+        kept_out=questions & Prompts(np.concatenate([file.asked, other.asked])),
         name_row=_namer(file, training),
         name_held_out=_namer(other, held_out),
+        labelling=labelling,
     )
+
+
+def _chosen(
+    file: TokenFile, rows: NDArray[np.int64], kind: Kind, max_length: int
+) -> tuple[Items, NDArray[np.int64]]:
+    """Return some rows as items, and the row of each item: a long text comes in pieces."""
+    items = file.items.select(rows)
+    if kind != "text":
+        return items, rows
+    pieces, row_of = items.rows.cut(max_length)
+    return Items(pieces), rows[row_of]
+
+
+def _without(
+    file: TokenFile, rows: NDArray[np.int64], questions: Prompts
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the rows that ask none of the questions, and what to say of the others."""
+    is_left = file.asking(questions)[rows]
+    left = rows[is_left]
+    if not len(left):
+        return rows, ()
+    name = _namer(file, left)
+    places = [name(at) for at in range(min(len(left), _NAMED_ROWS))]
+    more = ", …" if len(left) > len(places) else ""
+    if len(left) == len(rows):
+        raise DataError(
+            "every row asks a golden question, so none is left",
+            where=file.path,
+            hint="give other questions in the golden file, or other rows",
+        )
+    count = "1 row that asks" if len(left) == 1 else f"{len(left):,} rows that ask"
+    return rows[~is_left], (f"{count} a golden question, left out: {', '.join(places)}{more}",)
 
 
 def _namer(file: TokenFile, rows: NDArray[np.int64]) -> Callable[[int], str]:
@@ -153,10 +249,11 @@ def _namer(file: TokenFile, rows: NDArray[np.int64]) -> Callable[[int], str]:
     return lambda row: f"{file.path.name}:{lines[row]}"
 
 
-def _general_rows(renderer: Renderer, max_length: int) -> TokenRows:
+def _general_rows(renderer: Renderer, max_length: int, objective: Objective) -> Items:
     """Return the bundled general rows that fit, to be replayed against forgetting."""
     rows = prepare_file(_REPLAY_FILE, renderer).rows
-    return rows.select(np.flatnonzero(rows.lengths <= max_length))
+    items = Items(rows.select(np.flatnonzero(rows.lengths <= max_length)))
+    return replayed(items) if is_replayed_apart(objective) else items
 
 
 def _preview(rows: TokenRows, renderer: Renderer) -> tuple[tuple[tuple[str, bool], ...], ...]:

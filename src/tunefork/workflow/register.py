@@ -1,7 +1,7 @@
-"""What the life cycle tells the registry, and the models that it asks it for.
+"""What the life cycle tells the registry.
 
-The registry never stands in the way of a run: where it cannot be written, the run goes on with a
-warning, and the same command with `--resume` writes it down later.
+It never stands in the way: where it cannot be written, a run goes on with a warning, and the same
+command with `--resume` writes it down later.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunefork.core.errors import ModelError, TuneforkError
+from tunefork.core.errors import TuneforkError
 from tunefork.core.events import Sink, Warned
-from tunefork.core.files import home, new_folder, read_json
+from tunefork.core.files import read_json
 from tunefork.models import Base
 from tunefork.registry import (
     Registry,
+    Seen,
     SeenBase,
     SeenRun,
     add_base,
@@ -24,16 +25,14 @@ from tunefork.registry import (
     add_evaluation,
     add_run,
     files_below,
-    files_of,
     find_licence,
-    find_model,
     has_registry,
+    known_model,
     knows_base,
+    lineage,
     look_at,
     look_at_data,
-    model_names,
     open_registry,
-    write_folder,
 )
 from tunefork.workflow.runs import RunFolder
 from tunefork.workflow.spec import Project
@@ -46,6 +45,7 @@ _RUN_FILES = (
     "evaluation.json",
     "report.html",
 )
+_OWN = "model"  # the score of a model that was measured alone
 
 
 def register_data(project: Project, sink: Sink) -> dict[str, str]:
@@ -81,58 +81,73 @@ def register_evaluation(
             add_evaluation(session, model, result, golden)
 
 
-def registered_folder(name: str) -> Path | None:
-    """Return the folder of a registered model by its name or alias; None where there is none.
+def register_derived(source: Path, out: Path, sink: Sink) -> dict[str, str]:
+    """Write a new file down as a version whose parent is the data that it was made from.
 
-    Where the run's folder is gone, the kept copies are unpacked.
+    Returns:
+        The versions `before` and `after`; nothing where they could not be written.
+    """
+    with _going_on(sink, "the new file is written all the same"), open_registry() as registry:
+        seen = look_at_data(source), look_at_data(out)
+        names = [each.path.resolve().parent.name for each in seen]
+        with registry.writing() as session:
+            before = add_data(session, registry.objects, names[0], seen[0])
+            after = add_data(session, registry.objects, names[1], seen[1], made_from=before)
+            return {"before": before, "after": after}
+    return {}
 
-    Raises:
-        ModelError: It has none, or it is gone.
+
+def register_score(name: str, golden: Path, score: dict[str, float], sink: Sink) -> None:
+    """Write down how a model did on golden questions, where the registry knows the model.
+
+    Args:
+        name: As `open_model` takes it.
+        golden: The file of questions.
+        score: `score`, `low` and `high`.
+        sink: Told where it cannot be written.
     """
     if not has_registry():
-        return None
-    with open_registry() as registry, registry.reading() as session:
-        if name not in model_names(session):
-            return None
-        model = find_model(session, name)
-        if model.weights_hash is None:
-            raise ModelError(
-                f"`{name}` has no weights of its own", hint="name a tuned model, or its base"
-            )
-        files = files_of(session, model.weights_hash)
-        places = [Path(file.path) for file, _ in files]
-        if all(place.is_file() for place in places):
-            return places[0].parents[files[0][0].name.count("/")]
-        if not all(blob.is_kept for _, blob in files):
-            raise ModelError(
-                f"the files of `{name}` are gone, and were too large to keep a copy of",
-                where=places[0].parent,
-                hint="bring the folder back, or replay its run",
-            )
-        target = home() / "cache" / "models" / model.weights_hash.removeprefix("sha256:")
-        if not target.is_dir():
-            with new_folder(target) as folder:
-                write_folder(session, registry.objects, model.weights_hash, folder)
-        return target
+        return
+    result: dict[str, Any] = {
+        "verdict": None,
+        "reasons": [],
+        "scores": {_OWN: score},
+        "gain": None,
+        "forgetting": None,
+    }
+    with _going_on(sink, "run it again"), open_registry() as registry:
+        with registry.reading() as session:
+            model = known_model(session, name)
+        if model is not None:
+            version = _add_path(registry, golden.resolve().parent.name, golden)
+            with registry.writing() as session:
+                add_evaluation(session, model.name, result, version, rung=_OWN)
 
 
-def registered_names() -> list[str]:
-    """Return the names and aliases of all registered models."""
-    if not has_registry():
-        return []
-    with open_registry() as registry, registry.reading() as session:
-        return model_names(session)
+def lineage_of(run: RunFolder) -> dict[str, Any] | None:
+    """Return where a run's model came from; None where it is not written down, as was told."""
+    with (
+        contextlib.suppress(TuneforkError),
+        open_registry() as registry,
+        registry.reading() as session,
+    ):
+        return lineage(session, str(run.path))
+    return None
 
 
 def _add_file(registry: Registry, project: Project, name: str | None) -> str | None:
     """Write a data file down; a pipe, which can be read only once, is none."""
     if name is None or not (path := project.path(name)).exists():
         return None
+    return _add_path(registry, project.name, path)
+
+
+def _add_path(registry: Registry, project: str, path: Path) -> str | None:
     if not (path.is_file() or path.is_dir()):
         return None
     seen = look_at_data(path)
     with registry.writing() as session:
-        return add_data(session, registry.objects, project.name, seen)
+        return add_data(session, registry.objects, project, seen)
 
 
 def _add_run(registry: Registry, run: RunFolder, base: Base, data: dict[str, str]) -> None:
@@ -140,7 +155,7 @@ def _add_run(registry: Registry, run: RunFolder, base: Base, data: dict[str, str
     with registry.reading() as session:
         is_known = knows_base(session, base_hash, base.address)
     # A large base takes long to look at, and is no other than it was.
-    seen_base = None if is_known else _look_at_base(base, base_hash)
+    seen_base = None if is_known else look_at_base(base)
     seen = _look_at_run(run)
     with registry.writing() as session:
         if seen_base is not None:
@@ -148,15 +163,20 @@ def _add_run(registry: Registry, run: RunFolder, base: Base, data: dict[str, str
         add_run(session, registry.objects, seen, data)
 
 
-def _look_at_base(base: Base, base_hash: str) -> SeenBase:
+def look_at_base(base: Base) -> SeenBase:
+    """Look at a base: its files, where it came from, its licence."""
     is_from_hub = base.folder.parent.name == "snapshots"
+    hashes = base.file_hashes()
     return SeenBase(
         name=base.name,
         address=base.address,
-        hash=base_hash,
+        hash=base.hash(),
         revision=base.folder.name if is_from_hub else None,
         licence=find_licence(base.folder),
-        files=look_at({path.name: path for path in base.files}, keep=False),
+        files={
+            path.name: Seen(path.absolute(), path.stat().st_size, hashes[path.name])
+            for path in base.files
+        },
     )
 
 
@@ -174,9 +194,9 @@ def _look_at_run(run: RunFolder) -> SeenRun:
 
 
 @contextlib.contextmanager
-def _going_on(sink: Sink) -> Iterator[None]:
+def _going_on(sink: Sink, remedy: str = "run again with `--resume` to do so") -> Iterator[None]:
     """Turn what is wrong with the registry into a warning."""
     try:
         yield
     except (TuneforkError, OSError) as error:
-        sink(Warned(f"not written into the registry: {error}; run again with `--resume` to do so"))
+        sink(Warned(f"not written into the registry: {error}; {remedy}"))

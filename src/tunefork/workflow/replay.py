@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tunefork.core.errors import ModelError, RunError
 from tunefork.core.events import Sink
 from tunefork.core.hashing import hash_file
+from tunefork.data import Prompts
 from tunefork.models import find_base
 from tunefork.registry import (
     Model,
@@ -52,7 +55,13 @@ def replay(name: str, *, out: Path | None = None, sink: Sink) -> dict[str, Any]:
     """
     with _folder(out) as folder, open_registry() as registry:
         stored = _load(registry, name, folder)
-        trained = train_project(stored.project, out=folder / "run", sink=sink, is_registered=False)
+        trained = train_project(
+            stored.project,
+            out=folder / "run",
+            is_registered=False,
+            kept_out=Prompts(np.array(stored.run.result.get("kept_out", []), np.uint64)),
+            sink=sink,
+        )
         found = files_below(trained.run.model)
         now = {each: hash_file(path) for each, path in found.items() if each != CARD}
         files = [

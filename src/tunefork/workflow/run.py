@@ -10,7 +10,7 @@ from typing import Any
 from tunefork.core.events import Sink, Warned
 from tunefork.core.files import write_json
 from tunefork.core.units import bytes_text, count_text, duration_text
-from tunefork.data import Prompts
+from tunefork.data import Items, Prompts
 from tunefork.evaluation import (
     Evidence,
     GateSettings,
@@ -25,6 +25,7 @@ from tunefork.evaluation import (
     write_report,
 )
 from tunefork.models import find_base
+from tunefork.workflow.classification import Classified, classification
 from tunefork.workflow.measure import (
     Compared,
     Questions,
@@ -34,8 +35,10 @@ from tunefork.workflow.measure import (
     measure,
 )
 from tunefork.workflow.opened import open_model
-from tunefork.workflow.prepare import prepare_again, read_curve
-from tunefork.workflow.register import register_evaluation
+from tunefork.workflow.preferences import preference_facts
+from tunefork.workflow.prepare import Prepared, prepare_again, read_curve
+from tunefork.workflow.register import lineage_of, register_evaluation
+from tunefork.workflow.rewards import Rewarded, rewarded
 from tunefork.workflow.spec import Project
 from tunefork.workflow.train import Trained, settings_of, train_project
 
@@ -51,6 +54,8 @@ class _Outcome:
     compared: Compared
     verdict: Verdict
     base_unchanged: bool
+    classified: Classified | None
+    rewarded: Rewarded | None
     seconds: float
 
 
@@ -72,23 +77,21 @@ def run_project(
     base_hash = base.hash()
     golden = tuple(load_golden(project.path(project.spec.golden))) if project.spec.golden else ()
     trained = train_project(project, out=out, resume=resume, halvings=halvings, sink=sink)
-    prepared = trained.prepared or prepare_again(trained.project, sink)
+    prepared = trained.prepared or prepare_again(trained.project, sink, trained.run.kept_out)
     n_leaked = _count_leaked(golden, prepared.asked, sink)
     opened = open_model(str(trained.run.path))
-    questions = Questions(golden, prepared.data.validation, general_probe("sealed"))
+    questions = _questions(golden, prepared)
     with opened.base_chat() as chat:
         base_measured = measure(chat, questions, "base", sink)
     tuned_measured = measure(opened.chat, questions, "tuned", sink)
     gate = GateSettings(**project.spec.gate.model_dump())
     compared = compare(base_measured, tuned_measured, questions, gate.confidence)
-    base_unchanged = base.hash() == base_hash
+    base_unchanged = base.hash_anew() == base_hash
     verdict = decide(
         Evidence(
             paired=compared.paired,
             forgetting=compared.forgetting,
-            held_out_loss=(compared.losses.base, compared.losses.tuned)
-            if compared.losses
-            else None,
+            held_out_loss=_held_out_loss(compared, trained),
             base_unchanged=base_unchanged,
             leaked=n_leaked,
             measured_rungs=_RUNGS,
@@ -96,21 +99,49 @@ def run_project(
         gate,
     )
     outcome = _Outcome(
-        trained, questions, compared, verdict, base_unchanged, time.perf_counter() - start
+        trained,
+        questions,
+        compared,
+        verdict,
+        base_unchanged,
+        classification(opened.chat, prepared, sink),
+        rewarded(opened.chat, prepared, gate.confidence, sink),
+        time.perf_counter() - start,
     )
     report_path = trained.run.path / "report.html"
-    write_report(report_path, _report(outcome))
+    write_report(report_path, _report(outcome, lineage_of(trained.run)))
     result = _result(outcome, report_path)
     write_json(trained.run.path / "evaluation.json", {**result, "answers": _answers(outcome)})
     register_evaluation(trained.run, trained.project, result, sink)
     return result
 
 
+def _questions(golden: tuple[GoldenQuestion, ...], prepared: Prepared) -> Questions:
+    held_out = prepared.data.validation
+    items = None if held_out is None else Items.of(held_out)
+    return Questions(
+        golden,
+        items.rows if items is not None and prepared.kind in ("chat", "text") else None,
+        general_probe("sealed"),
+        items if prepared.kind == "preference" else None,
+    )
+
+
+def _held_out_loss(compared: Compared, trained: Trained) -> tuple[float, float] | None:
+    """Return (base, tuned): in nats per token, or as the objective itself has it."""
+    if compared.losses is not None:
+        return compared.losses.base, compared.losses.tuned
+    losses = (trained.result["base_validation_loss"], trained.result["validation_loss"])
+    return None if None in losses else losses
+
+
 def _count_leaked(golden: tuple[GoldenQuestion, ...], asked: Prompts, sink: Sink) -> int:
     found = leaked(golden, asked)
     if found:
         places = ", ".join(str(question.where) for question in found[:5])
-        sink(Warned(f"{len(found)} golden questions are also training prompts: {places}"))
+        # Those known when training began were kept out; these came into the file later.
+        what = f"{len(found)} golden questions are also training prompts: {places}"
+        sink(Warned(f"{what}; train anew to keep them out"))
     return len(found)
 
 
@@ -139,6 +170,9 @@ def _result(outcome: _Outcome, report_path: Path) -> dict[str, Any]:
         "forgetting": compared.forgetting.drop if compared.forgetting else None,
         "general_knowledge": asdict(compared.forgetting) if compared.forgetting else None,
         "held_out": held_out_summary(compared.losses) if compared.losses else None,
+        "preferences": compared.agreement.as_dict() if compared.agreement else None,
+        "classification": outcome.classified.as_dict() if outcome.classified else None,
+        "rewards": outcome.rewarded.as_dict() if outcome.rewarded else None,
         "base_unchanged": outcome.base_unchanged,
         "base_bytes": trained.run.record["base"]["bytes"],
         "adapter_bytes": trained.result["model_bytes"],
@@ -179,7 +213,7 @@ def _highlight(outcome: _Outcome) -> Highlight:
     return Highlight(row.question, row.base_answer, row.tuned_answer)
 
 
-def _report(outcome: _Outcome) -> Report:
+def _report(outcome: _Outcome, origin: dict[str, Any] | None) -> Report:
     trained, compared = outcome.trained, outcome.compared
     result, record = trained.result, trained.run.record
     training, validation = read_curve(trained.run.metrics)
@@ -200,6 +234,7 @@ def _report(outcome: _Outcome) -> Report:
         side_by_side=_side_by_side(outcome),
         settings=settings_of(result),
         lineage=_lineage(trained),
+        origin=origin,
         facts=(
             ("Base", f"{record['base']['name']}, {bytes_text(record['base']['bytes'])}"),
             ("Result", f"{result['strategy']['name']}, {bytes_text(result['model_bytes'])}"),
@@ -209,6 +244,9 @@ def _report(outcome: _Outcome) -> Report:
             ("Speed", f"{result['tokens_per_second']:,.0f} tokens/s"),
             ("Peak memory for training", bytes_text(result["peak_bytes"])),
             ("Whole run", duration_text(outcome.seconds)),
+            *(preference_facts(compared.agreement) if compared.agreement else ()),
+            *(outcome.classified.facts() if outcome.classified else ()),
+            *(outcome.rewarded.facts() if outcome.rewarded else ()),
         ),
         highlight=_highlight(outcome) if outcome.questions.golden else None,
         mask_preview=tuple(tuple((text, on) for text, on in row) for row in preview),

@@ -23,11 +23,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tunefork import __version__
 from tunefork.core.errors import RunError
 from tunefork.core.events import Event, RunStarted, Sink, StepDone, Validated
 from tunefork.core.files import home, read_json, write_json, write_text, writing
 from tunefork.core.hashing import hash_file, hash_json
+from tunefork.data import Prompts
 from tunefork.workflow.derive import Derived
 from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.spec import Project, Spec
@@ -70,6 +73,21 @@ class RunFolder:
         return read_json(self.record_file)
 
     @property
+    def kept_out(self) -> Prompts | None:
+        """The questions whose rows it left out; None before it has begun."""
+        if not self.record_file.is_file():
+            return None
+        return Prompts(np.array(self.record.get("kept_out", []), np.uint64))
+
+    @property
+    def strategy(self) -> str | None:
+        """The name of the strategy that it began with; None before it has begun."""
+        if not self.spec_file.is_file():
+            return None
+        name: str = read_json(self.spec_file)["strategy"]["name"]
+        return name
+
+    @property
     def model(self) -> Path:
         """Where the result lies."""
         return self.path / "model"
@@ -107,7 +125,7 @@ def write_record(
     # The record comes first: a folder with a record can be resumed, however little else is there.
     write_json(run.record_file, _record(run, project, prepared, model))
     if not run.spec_file.is_file():
-        write_json(run.spec_file, _resolved(project, prepared, plan).model_dump(mode="json"))
+        write_json(run.spec_file, resolved_spec(project, prepared, plan).model_dump(mode="json"))
 
 
 def changes_since(run: RunFolder, model: Any) -> list[str]:
@@ -123,7 +141,7 @@ def changes_since(run: RunFolder, model: Any) -> list[str]:
     return found
 
 
-def _resolved(project: Project, prepared: Prepared, plan: Derived) -> Spec:
+def resolved_spec(project: Project, prepared: Prepared, plan: Derived) -> Spec:
     """Return the spec with every place and every derived number written out.
 
     It runs from anywhere, and gives the same result under other rules for `auto`.
@@ -158,7 +176,7 @@ def _resolved(project: Project, prepared: Prepared, plan: Derived) -> Spec:
     )
     # Read back, so that what is stored is known to be a spec.
     return Spec.model_validate(
-        {**resolved.model_dump(mode="json"), "strategy": plan.strategy.describe()}
+        {**resolved.model_dump(mode="json"), "strategy": plan.chosen.model_dump()}
     )
 
 
@@ -169,6 +187,7 @@ def _record(run: RunFolder, project: Project, prepared: Prepared, model: Any) ->
         "folder": str(project.folder),
         "date": project.spec.date.isoformat() if project.spec.date else None,
         "data_hash": prepared.data_hash(),
+        "kept_out": prepared.kept_out.hashes.tolist(),
         "rows": {
             "training": len(prepared.data.rows),
             "replayed": prepared.data.n_replayed,
@@ -235,9 +254,11 @@ class MetricsFile:
                 gradient_norm=event.gradient_norm,
                 tokens=event.tokens,
                 tokens_per_second=event.tokens_per_second,
+                **event.metrics,
             )
         elif isinstance(event, Validated):
-            self._write(step=event.step, validation_loss=event.loss)
+            metrics = {f"validation_{name}": value for name, value in event.metrics.items()}
+            self._write(step=event.step, validation_loss=event.loss, **metrics)
         self._next(event)
 
     def _drop_after(self, step: int) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tunefork.data import Message
-from tunefork.inference import ChatModel, Decoding
+from tunefork.inference import ChatModel, Classifier, Decoding
 from tunefork.workflow.opened import open_model
-
-_DECODING = Decoding(max_new_tokens=256)
 
 
 class Conversation:
@@ -21,12 +19,13 @@ class Conversation:
         self._base: list[Message] = []
 
     def ask(self, question: str) -> dict[str, Any]:
-        """Return the model's answer, and its base's where the model is tuned."""
-        answer = _answer(self._opened.chat, self._tuned, question)
+        """Return the model's answer, and its base's where the model is more than that."""
+        decoding = self._opened.decoding
+        answer = _answer(self._opened.chat, self._tuned, question, decoding)
         base = None
-        if self._opened.is_tuned:
+        if not self._opened.is_base:
             with self._opened.base_chat() as chat:
-                base = _answer(chat, self._base, question)
+                base = _answer(chat, self._base, question, decoding)
         return {"model": self._name, "question": question, "answer": answer, "base": base}
 
     def clear(self) -> None:
@@ -35,8 +34,10 @@ class Conversation:
         self._base.clear()
 
 
-def _answer(chat: ChatModel, said: list[Message], question: str) -> str:
+def _answer(chat: ChatModel, said: list[Message], question: str, decoding: Decoding) -> str:
+    if isinstance(chat, Classifier):  # it looks at each text alone
+        return str(chat.classify([[Message("user", question)]])[0])
     said.append(Message("user", question))
-    text = chat.answer([said], _DECODING)[0].text
+    text = chat.answer([said], decoding)[0].text
     said.append(Message("assistant", text))
     return text

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tunefork.core.errors import InternalError
-from tunefork.core.events import Noted, Sink, Warned
+from tunefork.core.events import Noted, SettingsChosen, Sink, Warned
 from tunefork.core.files import new_folder, write_json
-from tunefork.core.memory import keep_freed_memory, peak_resident_bytes, resident_bytes
+from tunefork.core.memory import (
+    keep_few_kernels,
+    keep_freed_memory,
+    peak_resident_bytes,
+    resident_bytes,
+)
+from tunefork.data import Prompts
 from tunefork.evaluation import Setting
 from tunefork.models import Base, find_base, hash_parameters, load_model
-from tunefork.objectives import Sft
-from tunefork.strategies import Strategy
-from tunefork.training import CheckpointStore, TrainResult, TrainStep, memory_errors
+from tunefork.strategies import Adapter, Strategy, save_head
+from tunefork.strategies.effect import check_effect
+from tunefork.training import CheckpointStore, TrainResult, TrainStep, memory_errors, rehearse
 from tunefork.training import train as run_loop
 from tunefork.workflow.claim import claimed_run
 from tunefork.workflow.derive import Derived, derive
+from tunefork.workflow.heads import head_card
+from tunefork.workflow.objective import build_objective, head_parameters, with_references
 from tunefork.workflow.opened import write_card
 from tunefork.workflow.prepare import Prepared, prepare
 from tunefork.workflow.register import register_data, register_run
@@ -48,6 +56,7 @@ def train_project(
     resume: bool = False,
     halvings: int = 0,
     is_registered: bool = True,
+    kept_out: Prompts | None = None,
     sink: Sink,
 ) -> Trained:
     """Train a project's model, or return the finished one.
@@ -58,6 +67,8 @@ def train_project(
         resume: Go on where an interrupted run of this project stopped.
         halvings: How often to halve what is computed at once, since memory ran out before.
         is_registered: Write data, run and model into the registry.
+        kept_out: Questions whose rows are left out; by default the golden ones, or those that
+            the run to be resumed has left out.
         sink: Receives what happens.
 
     Raises:
@@ -73,9 +84,11 @@ def train_project(
                 register_run(run, base, register_data(project, sink), sink)
             return Trained(run, project, run.result, None)
         with memory_errors(f"training `{base.name}`"):
-            prepared = prepare(project, sink)
+            prepared = prepare(project, sink, run.kept_out or kept_out)
             data = register_data(project, sink) if is_registered else {}
-            plan = _halved(derive(project.spec, base, prepared.data), halvings)
+            derived = derive(project.spec, base, prepared.data, begun=run.strategy)
+            plan = halved(derived, halvings)
+            sink(SettingsChosen(plan.origins))
             result = _train(project, run, prepared, plan, resume=resume, sink=sink)
         if is_registered:
             register_run(run, base, data, sink)
@@ -87,8 +100,11 @@ def _train(
 ) -> dict[str, Any]:
     base = prepared.base
     keep_freed_memory()
+    keep_few_kernels()
     before_bytes = resident_bytes()
-    model = load_model(base)
+    model = load_model(base, quantization=plan.quantization)
+    objective, head = build_objective(project.spec, model, prepared)
+    data = with_references(objective, model, prepared.data, base, sink, plan.quantization)
     plan.strategy.attach(model, plan.settings.seed)
     frozen_hash = hash_parameters(plan.strategy.frozen(model).items())
     store = CheckpointStore(run.path)
@@ -99,25 +115,36 @@ def _train(
     elif changes := changes_since(run, model):
         what = "; ".join(changes)
         sink(Warned(f"since the run began, {what}: the result will not be the same bits"))
+    step_module = TrainStep(model, objective, plan.settings, head)
+    settings = plan.settings
+    if store.is_empty():
+        settings = rehearse(step_module, data, settings, sink)
     outcome = run_loop(
-        TrainStep(model, Sft(), plan.settings),
-        plan.strategy.parameters(model),
-        prepared.data,
-        plan.settings,
+        step_module,
+        plan.strategy.parameters(model) | head_parameters(head),
+        data,
+        settings,
         store,
         MetricsFile(run.metrics, sink),
+        plan.strategy.rate_factors(model),
     )
     _check_base(base, run, frozen_hash, plan.strategy, model)
+    if plan.strategy.is_disableable:
+        check_effect(model, cast(Adapter, plan.strategy), run.path)
     with new_folder(run.model) as folder:
         plan.strategy.save(model, folder, base)
-        write_card(folder, base, project.spec.date, run.name)
+        if head is not None:
+            save_head(head, folder)
+        card = head_card(project.spec, model, head, prepared)
+        write_card(folder, base, project.spec.date, run.name, plan.quantization, card)
     result = _result(run, prepared, plan, outcome, peak_resident_bytes() - before_bytes)
     write_json(run.path / "result.json", result)
     store.remove()
     return result
 
 
-def _halved(plan: Derived, halvings: int) -> Derived:
+def halved(plan: Derived, halvings: int) -> Derived:
+    """Return the plan with less computed at once."""
     micro_tokens = max(1, plan.settings.micro_tokens >> halvings)
     return replace(plan, settings=plan.settings.model_copy(update={"micro_tokens": micro_tokens}))
 
@@ -125,7 +152,7 @@ def _halved(plan: Derived, halvings: int) -> Derived:
 def _check_base(
     base: Base, run: RunFolder, frozen_hash: str, strategy: Strategy, model: Any
 ) -> None:
-    files_same = base.hash() == run.record["base"]["hash"]
+    files_same = base.hash_anew() == run.record["base"]["hash"]
     if not files_same or hash_parameters(strategy.frozen(model).items()) != frozen_hash:
         raise InternalError(
             "the base changed while it was being tuned",
@@ -149,18 +176,22 @@ def _result(
         "train_loss": state.last_train_loss,
         "validation_loss": state.best_loss,
         "base_validation_loss": state.base_loss,
+        "validation_metrics": state.best_metrics,
+        "base_validation_metrics": state.base_metrics,
         "seconds": round(state.seconds, 2),
         "skipped_steps": state.skipped,
         "tokens": state.tokens,
         "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
         "peak_bytes": peak_bytes,
+        "predicted_peak_bytes": plan.memory.total,
         "resumed_from": outcome.resumed_from,
         "trainable_parameters": outcome.trainable_parameters,
         "model_bytes": sum(path.stat().st_size for path in run.model.glob("*.safetensors")),
         "settings": [setting._asdict() for setting in plan.origins],
         "training_settings": plan.settings.model_dump(),
-        "strategy": plan.strategy.describe(),
+        "strategy": plan.chosen.model_dump(),
         "findings": list(prepared.findings),
+        "kept_out": prepared.kept_out.hashes.tolist(),  # golden questions, by `text_hash`
         "preview": [list(map(list, row)) for row in prepared.preview],
     }
 

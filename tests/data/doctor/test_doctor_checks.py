@@ -12,8 +12,9 @@ import pytest
 from tests.data.doctor.made import codes, context, find, good_pairs, make_rows
 from tunefork.core.errors import DataError, Where
 from tunefork.data.doctor import CHECKS, Context, Rows, Tokens, examine
-from tunefork.data.doctor.near import near_pairs, shingles
+from tunefork.data.doctor.near import near_pairs
 from tunefork.data.doctor.text import repair_encoding, repair_whitespace
+from tunefork.data.shingles import shingles
 
 DOCS = Path(__file__).parents[3] / "docs" / "checks.md"
 LONG = "The parcel leaves our house in the morning. It arrives on the next day at noon"

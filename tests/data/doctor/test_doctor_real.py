@@ -13,9 +13,10 @@ import pytest
 from tests.conftest import SHARED
 from tests.data.doctor.made import make_rows
 from tunefork.data.doctor import Context, Finding, examine, read_rows
-from tunefork.data.doctor.near import near_pairs, shingles
+from tunefork.data.doctor.near import near_pairs
 from tunefork.data.doctor.personal import find_personal
 from tunefork.data.doctor.text import repair_encoding
+from tunefork.data.shingles import shingles
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
 BITEXT = SHARED / "bitext_customer_support"

@@ -6,14 +6,13 @@ import contextlib
 import csv
 import gzip
 import io
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol, TextIO, cast
 
 from tunefork.core.errors import UsageError
-from tunefork.core.files import writing
+from tunefork.core.files import new_file
 from tunefork.data._compressed import ending
 from tunefork.data.convert._parquet_out import ParquetRows
 from tunefork.data.convert.shapes import Fields, as_json
@@ -63,26 +62,15 @@ def open_rows(out: Path, columns: Columns) -> Iterator[Rows]:
     Raises:
         RunError: where it cannot be written.
     """
-    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
-    with writing(out):
+    with new_file(out) as file:
+        rows = _rows(file, out, columns)
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                rows = _rows(file, out, columns)
-                try:
-                    yield rows
-                    rows.finish()
-                except BaseException:
-                    # While the file is open: the libraries would write to it when they end.
-                    with contextlib.suppress(OSError, ValueError):
-                        rows.abandon()
-                    raise
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(out)
+            yield rows
+            rows.finish()
         except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+            # While the file is open: the libraries would write to it when they end.
+            with contextlib.suppress(OSError, ValueError):
+                rows.abandon()
             raise
 
 

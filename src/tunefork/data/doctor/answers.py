@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from tunefork.data.doctor.context import Context
 from tunefork.data.doctor.finding import Finding, clip, on_rows
 from tunefork.data.doctor.rows import Row
 
 _LONG_ENOUGH = 8  # words of an answer that can be expected to end like a sentence
+_BEGUN = 4  # words with which two different answers hardly begin by chance
+_OFTEN = 3  # times that a longer answer is given, where a whole sentence is not all of it
 _ENOUGH_ANSWERS, _USUAL_SHARE = 20, 0.8
 _ALWAYS_SHARE = 0.97  # then a single sentence without its full stop stands out, too
 _INNER_END = re.compile(r"\w[.!?]\s+\S")
@@ -81,6 +85,9 @@ def truncated(context: Context) -> Iterator[Finding]:
         if _is_surely_cut(row.answer, is_usual)
         or (not is_ended and (is_always or (is_usual and _INNER_END.search(row.answer))))
     ]
+    if is_usual:
+        cut = {row.number for row in (*found, *_begun(context.rows))}
+        found = [row for row in context.rows if row.number in cut]
     example = f"…{' '.join(found[0].answer.split())[-100:]}" if found else ""
     yield from on_rows(
         "truncated",
@@ -90,6 +97,20 @@ def truncated(context: Context) -> Iterator[Finding]:
         "complete or remove them, or the model learns to stop in mid-sentence",
         example,
     )
+
+
+def _begun(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with whose answer other answers begin, though it has no end, or is alone."""
+    counts = Counter(row.answer for row in rows)
+    answers = sorted(counts)
+
+    def goes_on(text: str) -> bool:
+        after = bisect_right(answers, text)  # what begins with a text comes right behind it
+        if after == len(answers) or not answers[after].startswith(text):
+            return False
+        return not _is_ended(text) or counts[answers[after]] >= _OFTEN > counts[text]
+
+    return [row for row in rows if len(row.answer.split()) >= _BEGUN and goes_on(row.answer)]
 
 
 def _is_ended(answer: str) -> bool:

@@ -36,8 +36,8 @@ def count_tokens(
                 yield row.example
 
     for batch in render_batches(renderer, examples()):
-        for example, rendered in zip(batch.examples, batch.rendered, strict=True):
-            tokens.lengths[numbers[id(example)]] = len(rendered.ids)
+        for example, rendered in zip(batch.rows, batch.rendered, strict=True):
+            tokens.lengths[numbers[id(example)]] = max(len(row.ids) for row in rendered)
         for fault in batch.faults:
             _refuse(tokens, places, fault)
         tell(len(tokens.lengths) + len(tokens.refused))

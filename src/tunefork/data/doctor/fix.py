@@ -117,6 +117,8 @@ def write_fixed(fixed: Fixed, out: Path, source: Path) -> None:
     """
     beside = changes_path(out)
     check_target(out, source)
+    with writing(out):
+        out.unlink(missing_ok=True)  # so that no record ever stands beside rows of another fix
     write_text(beside, "".join(_json(asdict(change)) + "\n" for change in fixed.changes))
     try:
         with writing(beside):

@@ -1,30 +1,32 @@
 """Pairs of rows that are nearly the same.
 
-MinHash signatures (Broder 1997, https://doi.org/10.1109/SEQUEN.1997.666900) of the prompts are
-cut into 32 bands; prompts that share a band are compared exactly. Signatures are never stored:
-they differ between versions of the library.
+MinHash signatures of the prompts are cut into 32 bands; prompts that share a band are compared
+exactly. See `shingles`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunefork.data.doctor.rows import Row, words
+from tunefork.data.doctor.rows import Row
+from tunefork.data.shingles import (
+    BANDS,
+    CROWD,
+    ROWS_PER_BAND,
+    Signatures,
+    jaccard,
+    shingles,
+    signatures,
+)
 
-_BANDS, _ROWS_PER_BAND = 32, 3  # finds 98.6 % of pairs at Jaccard 0.5, 99.9 % at 0.6
-_HASHES = _BANDS * _ROWS_PER_BAND
-_SEED = 7
 _LEAST_PART = 0.5  # Jaccard that prompts, and answers, must each have
 _LEAST_WHOLE = 0.6  # and both together
 _DOUBT = 0.2  # how far below the truth a signature's estimate may lie: four standard deviations
-_FEW_WORDS, _LONG_WORD, _LETTERS = 4, 12, 4
 _FEW_ANSWERS = 12  # of one prompt that are compared with those of another
-_CROWD = 32  # texts in one bucket that are all compared; of more, each with the next ones
 _CHUNK = 1 << 18  # pairs compared at once
 
 
@@ -34,21 +36,6 @@ class Pair(NamedTuple):
     first: int
     second: int
     similarity: float
-
-
-def shingles(text: str) -> frozenset[str]:
-    """Return words and pairs of words; of a short text, or one without spaces, its letters."""
-    found = words(text)
-    if len(found) < _FEW_WORDS or len(text) > _LONG_WORD * len(found):
-        folded = " ".join(text.casefold().split())
-        return frozenset(folded[at : at + _LETTERS] for at in range(max(1, len(folded) - 3)))
-    return frozenset(found) | {f"{a} {b}" for a, b in pairwise(found)}
-
-
-def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Return the size of what two sets share over the size of what they hold together."""
-    shared = len(first & second)
-    return shared / (len(first) + len(second) - shared) if first or second else 1.0
 
 
 def near_pairs(rows: Sequence[Row]) -> list[Pair]:
@@ -66,7 +53,7 @@ def near_pairs(rows: Sequence[Row]) -> list[Pair]:
         if similarity >= _LEAST_PART:
             pairs += compare.groups(places[first], places[second], similarity)
     for found in places:  # one prompt, answers that are nearly the same
-        for step, at in enumerate(found[1:_CROWD], start=1):
+        for step, at in enumerate(found[1:CROWD], start=1):
             pairs += compare.groups(found[:step], [at], 1.0)
     return sorted(pairs)
 
@@ -111,29 +98,26 @@ def _candidates(sets: list[frozenset[str]]) -> Iterator[tuple[int, int]]:
     """Yield pairs of sets that are probably similar."""
     if len(sets) < 2:
         return
-    from rensa import RMinHash  # type: ignore[import-untyped]
-
-    rows = RMinHash.digest_matrix_from_token_sets([list(each) for each in sets], _HASHES, _SEED)
-    signatures = np.array(rows.to_rows(), dtype=np.uint32)  # (n, _HASHES)
-    for pairs in _chunks(_banded(signatures)):
+    signed = signatures(sets)
+    for pairs in _chunks(_banded(signed)):
         same = np.zeros(len(pairs), dtype=np.float32)
         for at in range(0, len(pairs), 1 << 14):
             part = pairs[at : at + (1 << 14)]
-            same[at : at + len(part)] = (signatures[part[:, 0]] == signatures[part[:, 1]]).mean(1)
+            same[at : at + len(part)] = (signed[part[:, 0]] == signed[part[:, 1]]).mean(1)
         yield from map(tuple, pairs[same >= _LEAST_PART - _DOUBT].tolist())
 
 
-def _banded(signatures: NDArray[np.uint32]) -> NDArray[np.int64]:
+def _banded(signed: Signatures) -> NDArray[np.int64]:
     """Return the pairs that share a band, each once, as (n_pairs, 2)."""
-    n = len(signatures)
+    n = len(signed)
     mix = np.array([1, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)
     coded = []
-    for band in range(_BANDS):
-        cut = signatures[:, band * _ROWS_PER_BAND : (band + 1) * _ROWS_PER_BAND]
+    for band in range(BANDS):
+        cut = signed[:, band * ROWS_PER_BAND : (band + 1) * ROWS_PER_BAND]
         keys = (cut.astype(np.uint64) * mix).sum(axis=1, dtype=np.uint64)  # (n,)
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
-        for step in range(1, _CROWD):
+        for step in range(1, CROWD):
             at = np.flatnonzero(keys[:-step] == keys[step:])
             if not len(at):
                 break

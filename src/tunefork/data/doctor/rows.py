@@ -15,7 +15,6 @@ from tunefork.data.example import Row as AnyRow
 from tunefork.data.recognise import scan_rows
 
 _RULES = ("system", "developer")
-_WORD = re.compile(r"\w+")
 # A mark that carries the meaning stays: `1 + 2` is not `1 - 2`, and 1.5 not 15.
 _NO_MEANING = re.compile(
     r"[^\w\s.+*/<>=^%-]|_"
@@ -151,11 +150,6 @@ def plain(text: str) -> str:
     if not folded.isascii():
         folded = unicodedata.normalize("NFC", folded)
     return " ".join(_NO_MEANING.sub(" ", folded).split()) or folded.strip()
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text, case folded."""
-    return _WORD.findall(text.casefold())
 
 
 def groups(keys: list[str]) -> Iterator[list[int]]:

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from tunefork.data.doctor.rows import words
+from tunefork.data.shingles import words
 
 Vectors = NDArray[np.float32]
 _BLOCK = 1024

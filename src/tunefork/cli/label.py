@@ -1,0 +1,132 @@
+"""`tunefork label`: say which of two answers is better; `--agreement` compares raters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tunefork.cli.options import Json
+from tunefork.core.errors import UsageError
+
+
+def label(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="With --agreement: the data set of each rater."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Who answers: name two, or one that samples twice."),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="What the models are asked.")
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", help="Pairs of answers that exist; no model runs.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The preference data set, as .jsonl.")
+    ] = None,
+    rater: Annotated[str, typer.Option("--rater", help="Your name, kept with decisions.")] = "me",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides sides and samples.")] = 0,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature", min=0.0, max=2.0, help="Of sampling. [default: as each model is set]"
+        ),
+    ] = None,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Compare what raters chose, and leave.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Choose the better of two answers; every choice is saved at once."""
+    if agreement:
+        if model or prompts or answers or out:
+            raise UsageError("`--agreement` takes nothing but files", hint="leave the rest away")
+        _tell_agreement(files or [], json)
+        return
+    if files:
+        raise UsageError(
+            f"`{files[0]}` stands alone",
+            hint="say `--prompts FILE`, `--answers FILE` or `--agreement`",
+        )
+    source = _source(model, prompts, answers)
+    if out is None:
+        raise UsageError("it is not said what to write", hint="name a file with `--out FILE`")
+    from tunefork.cli import show
+
+    if model:
+        show.prepare_process()
+    from tunefork.cli.label_terminal import work
+    from tunefork.workflow import label as labelling
+
+    terms = labelling.make_terms(rater, seed, model or [], temperature)
+    with show.TalkSink() as sink:
+        session = labelling.open_session(source, out, terms, sink)
+    try:
+        work(session)
+        with show.TalkSink() as sink:
+            summary = labelling.export(session, sink)
+    finally:
+        session.close()
+    if json:
+        show.print_json(summary)
+    else:
+        _tell_summary(summary)
+
+
+def _source(model: list[str] | None, prompts: Path | None, answers: Path | None) -> Path:
+    if (prompts is None) == (answers is None):
+        hint = "`--prompts` for models to answer, `--answers` for pairs that exist"
+        raise UsageError("give either `--prompts FILE` or `--answers FILE`", hint=hint)
+    if prompts is not None:
+        if not model:
+            hint = "name two models with `--model A --model B`"
+            raise UsageError("nobody is named to answer the prompts", hint=hint)
+        return prompts
+    if model:
+        hint = "leave `--model` away, or give `--prompts FILE`"
+        raise UsageError("`--answers` holds the answers already, so no model is asked", hint=hint)
+    assert answers is not None, "one of the two is given"
+    return answers
+
+
+def _tell_summary(summary: dict[str, Any]) -> None:
+    counts = ", ".join(f"{n} {choice}" for choice, n in summary["counts"].items() if n)
+    typer.echo(f"decided: {counts or 'nothing'}; {summary['open']} still open")
+    for name, wins in summary["wins"].items():
+        typer.echo(f"{name}: better {wins} times")
+    if summary["out"]:
+        typer.echo(f"{summary['pairs']} pairs in {summary['out']}")
+    if "pairs" in summary["versions"]:
+        typer.echo(f"version {summary['versions']['pairs']}")
+
+
+def _tell_agreement(files: list[Path], json: bool) -> None:
+    from tunefork.cli import show
+    from tunefork.workflow.label_agreement import agreement
+
+    found = agreement(files)
+    if json:
+        show.print_json(found)
+        return
+    typer.echo(f"{', '.join(found['raters'])}: {found['pairs']} pairs rated by at least two")
+    typer.echo(f"agreement            {_interval(found['agreement'], '.1%')}")
+    if len(files) == 2:
+        typer.echo(f"Cohen's kappa        {_interval(found['kappa'], '.2f')}")
+    typer.echo(f"Krippendorff's alpha {_interval(found['alpha'], '.2f')}")
+    for each in found["disagreements"]:
+        typer.echo(f"- {' '.join(each['prompt'].split())}")
+        for name, choice in each["choices"].items():
+            shown = choice["choice"] if choice["answer"] is None else repr(choice["answer"])
+            typer.echo(f"    {name}: {shown}")
+
+
+def _interval(found: dict[str, float] | None, form: str) -> str:
+    if found is None:
+        return "cannot be told: all said the same"
+    mean, low, high = (format(found[key], form) for key in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"

@@ -1,0 +1,21 @@
+"""The memory allocator of processes that train."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def quick_allocator(root: Path = Path("/")) -> dict[str, str]:
+    """Return the environment that loads tcmalloc into a child process, where it is installed.
+
+    Nothing where the user has chosen what to preload.
+
+    Blocks of ever new sizes come and go in training: it is quicker at that, and wastes less.
+    """
+    if "LD_PRELOAD" in os.environ:
+        return {}
+    for folder in ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib"):
+        for path in sorted(root.glob(f"{folder}/libtcmalloc_minimal.so.4")):
+            return {"LD_PRELOAD": str(path)}
+    return {}

@@ -1,0 +1,109 @@
+"""Rows of tokens that are learned from together, and what else is known of each of them.
+
+An item is what training shuffles, counts and keeps whole: one row of a conversation, the two rows
+of a pair of answers. Its row in the user's file is one as well, so messages call it a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunefork.core.hashing import hash_json
+from tunefork.data.tokens import TokenRows
+
+Column = NDArray[np.float32]  # (n_rows,): one number for each row of tokens
+
+
+class Items:
+    """Rows of tokens in items.
+
+    Item i holds the rows `starts[i]:starts[i + 1]`, with `starts` int64 (n_items + 1,) beginning
+    at 0; each row is one of its own where `starts` is not given.
+    """
+
+    def __init__(
+        self,
+        rows: TokenRows,
+        starts: NDArray[np.int64] | None = None,
+        columns: Mapping[str, Column] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.starts = np.arange(len(rows) + 1) if starts is None else starts
+        self.columns: dict[str, Column] = dict(columns or {})
+        assert self.starts[-1] == len(rows), "items end where the rows end"
+        for name, column in self.columns.items():
+            assert len(column) == len(rows), f"one `{name}` for each row"
+
+    @classmethod
+    def of(cls, rows: TokenRows | Items) -> Items:
+        """Return items as they are, and of plain rows each as an item."""
+        return rows if isinstance(rows, Items) else cls(rows)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens per item, of all its rows, (n_items,)."""
+        if len(self) == len(self.rows):
+            return self.rows.lengths
+        ends = np.concatenate([[0], np.cumsum(self.rows.lengths)])
+        found: NDArray[np.int64] = np.diff(ends[self.starts])
+        return found
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all rows."""
+        return self.rows.n_tokens
+
+    def rows_of(self, items: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the rows of some items, item by item."""
+        chosen = np.asarray(items, dtype=np.int64)
+        sizes = np.diff(self.starts)[chosen]
+        # Each item's first row, and 0, 1, … within it.
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        found: NDArray[np.int64] = np.repeat(self.starts[chosen], sizes) + within
+        return found
+
+    def select(self, items: Sequence[int] | NDArray[np.int64]) -> Items:
+        """Return some items, in that order; one may occur twice."""
+        chosen = np.asarray(items, dtype=np.int64)
+        rows = self.rows_of(chosen)
+        sizes = np.diff(self.starts)[chosen]
+        return Items(
+            self.rows.select(rows),
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
+            {name: column[rows] for name, column in self.columns.items()},
+        )
+
+    def with_column(self, name: str, column: Column) -> Items:
+        """Return the same items with one more column."""
+        return Items(self.rows, self.starts, {**self.columns, name: column})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Items]) -> Items:
+        """Return the items of several sets; where a set lacks a column, its rows have 0 there."""
+        names = dict.fromkeys(name for part in parts for name in part.columns)
+        firsts = np.cumsum([0, *(len(part.rows) for part in parts)])
+        starts = [part.starts[:-1] + first for part, first in zip(parts, firsts, strict=False)]
+        return cls(
+            TokenRows.concatenate([part.rows for part in parts]),
+            np.concatenate([*starts, firsts[-1:]]),
+            {
+                name: np.concatenate(
+                    [part.columns.get(name, np.zeros(len(part.rows), np.float32)) for part in parts]
+                )
+                for name in names
+            },
+        )
+
+    def hash(self) -> str:
+        """Return one content hash over tokens, weights, items and columns."""
+        rows = self.rows.hash()
+        if len(self) == len(self.rows) and not self.columns:
+            return rows
+        columns = {name: column.tolist() for name, column in sorted(self.columns.items())}
+        return hash_json([rows, self.starts.tolist(), columns])

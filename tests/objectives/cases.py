@@ -1,0 +1,101 @@
+"""The objectives that the battery of properties is run over, and what they learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.small import VOCABULARY, packed_model, random_rows
+from tunefork.core.events import no_sink
+from tunefork.data import Items, Rendered, TokenRows
+from tunefork.models import Head
+from tunefork.objectives import (
+    LABEL,
+    Classify,
+    Dpo,
+    Kto,
+    Objective,
+    Orpo,
+    Pretrain,
+    Reward,
+    Sft,
+    Simpo,
+    with_reference,
+)
+
+
+def random_pairs(count: int, seed: int = 0) -> Items:
+    """Return pairs of rows that begin with the same prompt, long enough to be computed once."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        prompt = random.integers(4, VOCABULARY, random.integers(3, 50)).tolist()
+        for _ in range(2):
+            answer = random.integers(4, VOCABULARY, random.integers(2, 9)).tolist()
+            rows.append(Rendered([*prompt, *answer], [0.0] * len(prompt) + [1.0] * len(answer)))
+    return Items(TokenRows.from_rendered(rows), np.arange(0, 2 * count + 1, 2))
+
+
+def random_judged(count: int, seed: int = 0) -> Items:
+    """Return single answers, about half of them good."""
+    rows = random_rows(count, seed)
+    is_good = (np.arange(count) % 2).astype(np.float32)
+    return Items(rows, columns={"is_good": is_good})
+
+
+def random_labelled(count: int, seed: int = 0) -> Items:
+    """Return texts with one of three labels, behind which their answers stand."""
+    labels = (np.arange(count) % 3).astype(np.float32)
+    return Items(random_rows(count, seed), columns={LABEL: labels})
+
+
+def small_head(n_outputs: int) -> Head:
+    """Return a head for the small models, large enough that what it is given can be learned."""
+    generator = torch.Generator().manual_seed(4)
+    return Head(0.3 * torch.randn(n_outputs, 32, generator=generator))
+
+
+def _single(count: int, seed: int = 0) -> Items:
+    return Items(random_rows(count, seed))
+
+
+@dataclass(frozen=True)
+class Case:
+    """An objective, and rows of the kind that it takes."""
+
+    name: str
+    objective: Objective
+    rows: Callable[..., Items]  # (count, seed) → items, not yet arranged
+    is_cut_free: bool = True  # the loss does not depend on what is computed at once
+    learning_rate: float = 1e-2  # at which two steps on few rows do not go too far
+
+    def items(self, count: int, seed: int = 0, model: Any = None) -> Items:
+        """Return items as the loop gets them."""
+        found = self.objective.arrange(self.rows(count, seed))
+        if not self.objective.needs_reference:
+            return found
+        base = packed_model("llama") if model is None else model
+        return with_reference(base, found, {}, "rows", no_sink)
+
+
+CASES = [
+    Case("sft", Sft(), _single),
+    Case("dpo", Dpo(), random_pairs),
+    Case("ipo", Dpo(form="ipo"), random_pairs),
+    Case("dpo-with-all", Dpo(0.3, "sigmoid", 0.1, True, 0.5), random_pairs),
+    Case("kto", Kto(good_weight=1.2), random_judged, is_cut_free=False),
+    Case("orpo", Orpo(), random_pairs),
+    Case("simpo", Simpo(), random_pairs),
+    Case("pretrain", Pretrain(), _single),
+    Case("reward", Reward(head=small_head(1)), random_pairs, learning_rate=1e-3),
+    Case(
+        "classify",
+        Classify(head=small_head(3), weights=torch.tensor([0.5, 1.0, 1.5])),
+        random_labelled,
+        learning_rate=1e-3,
+    ),
+]
