@@ -12,6 +12,7 @@ import datetime
 import json
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -141,8 +142,16 @@ def markdown(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _earlier(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the cells of an earlier record, by size and strategy."""
+    if not path.is_file():
+        return {}
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return {(cell["size"], cell["strategy"]): cell for cell in cells}
+
+
 def main() -> int:
-    """Measure, write `results/plan.{json,md}`, and print them."""
+    """Measure, write `results/plan.{json,md}`, and print them; other cells stay as they were."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan")
     parser.add_argument("--json", action="store_true", help="print the whole record")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=SIZES)
@@ -151,13 +160,13 @@ def main() -> int:
     parser.add_argument("--no-times", action="store_true", help="memory alone")
     parser.add_argument("--out", default=str(RESULTS), help="folder of the results")
     options = parser.parse_args()
-    cells = []
+    folder = Path(options.out)
+    cells = _earlier(folder / "plan.json")
     for size in options.sizes:
         for name in options.strategies:
-            cells.append(measure_cell(size, name, times=not options.no_times))
-            print(json.dumps(cells[-1]), file=sys.stderr, flush=True)
-    record = _record(cells)
-    folder = Path(options.out)
+            cells[size, name] = measure_cell(size, name, times=not options.no_times)
+            print(json.dumps(cells[size, name]), file=sys.stderr, flush=True)
+    record = _record([cells[at] for at in product(SIZES, names) if at in cells])
     write_json(folder / "plan.json", record)
     write_text(folder / "plan.md", markdown(record))
     print(json.dumps(record) if options.json else markdown(record))
