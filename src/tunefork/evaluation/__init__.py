@@ -1,11 +1,23 @@
 """Proof: golden questions, forgetting, statistics, the gate and the report. No torch.
 
 Models come in as what they answered; nothing here runs one. Entry points: `load_golden`,
-`paired_test`, `measure_forgetting`, `decide`, `write_report`.
+`paired_test`, `measure_forgetting`, `decide`, `build_ladder`, `recommend`, `write_report`.
 """
 
 from tunefork.evaluation.gate import Evidence, GateSettings, Verdict, decide
 from tunefork.evaluation.golden import GoldenQuestion, leaked, load_golden
+from tunefork.evaluation.ladder import (
+    RUNGS,
+    Against,
+    Climbed,
+    Cost,
+    Ladder,
+    Prices,
+    Rung,
+    break_even,
+    build_ladder,
+)
+from tunefork.evaluation.power import holm
 from tunefork.evaluation.probe import (
     Forgetting,
     ProbeItem,
@@ -13,6 +25,7 @@ from tunefork.evaluation.probe import (
     measure_forgetting,
     probe_accuracy,
 )
+from tunefork.evaluation.recommend import Recommendation, fewest_groups, recommend, standing
 from tunefork.evaluation.report import Highlight, Report, Setting, SideBySide, write_report
 from tunefork.evaluation.statistics import (
     Interval,
@@ -25,20 +38,32 @@ from tunefork.evaluation.statistics import (
 )
 
 __all__ = [
+    "RUNGS",
+    "Against",
+    "Climbed",
+    "Cost",
     "Evidence",
     "Forgetting",
     "GateSettings",
     "GoldenQuestion",
     "Highlight",
     "Interval",
+    "Ladder",
     "LossResult",
     "PairedResult",
+    "Prices",
     "ProbeItem",
+    "Recommendation",
     "Report",
+    "Rung",
     "Setting",
     "SideBySide",
     "Verdict",
+    "break_even",
+    "build_ladder",
     "decide",
+    "fewest_groups",
+    "holm",
     "interval",
     "leaked",
     "load_golden",
@@ -48,5 +73,7 @@ __all__ = [
     "paired_test",
     "probe_accuracy",
     "questions_needed",
+    "recommend",
+    "standing",
     "write_report",
 ]

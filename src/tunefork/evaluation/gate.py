@@ -111,11 +111,12 @@ def _gain(paired: PairedResult | None, settings: GateSettings) -> _Finding:
     return _Finding(
         "undecided",
         f"{measured} ({span}, {p_value}), too few questions to tell whether it is better: "
-        f"{need}; {_more(paired, settings)}.",
+        f"{need}; {more_questions(paired, settings)}.",
     )
 
 
-def _more(paired: PairedResult, settings: GateSettings) -> str:
+def more_questions(paired: PairedResult, settings: GateSettings) -> str:
+    """Say how many more questions would settle what a comparison leaves open."""
     groups = questions_needed(paired, settings.min_gain, settings.confidence)
     if groups is None:
         return "the gain lies on the line itself, and no number of questions can settle that"

@@ -1,6 +1,6 @@
 """Batched decoding and scoring, for evaluation now and serving later."""
 
-from tunefork.inference.chat_model import Answer, ChatModel
+from tunefork.inference.chat_model import Answer, ChatModel, join
 from tunefork.inference.distribution import mean_divergence, next_token_log_probs
 from tunefork.inference.embed import TextEmbedder, load_embedder
 from tunefork.inference.generate import Decoding, Generated, generate
@@ -25,6 +25,7 @@ __all__ = [
     "TextEmbedder",
     "generate",
     "head_outputs",
+    "join",
     "load_embedder",
     "mean_divergence",
     "next_token_log_probs",

@@ -19,6 +19,8 @@ class Answer:
 
     text: str
     ended: Literal["stop", "length"]
+    prompt_tokens: int = 0
+    tokens: int = 0  # of the answer, without the one that ends it
 
 
 def join(before: Sequence[Message], messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -45,12 +47,19 @@ class ChatModel:
         renderer: Makes tokens of conversations.
         max_length: The longest row it can take, in tokens.
         before: What stands before each conversation: a system prompt, examples to follow.
+        look_up: Puts into each conversation what was looked up for it: passages, like examples.
     """
 
     model: Any
     renderer: Renderer
     max_length: int | None
     before: tuple[Message, ...] = ()
+    look_up: Callable[[Sequence[Message]], Sequence[Message]] | None = None
+
+    def behind(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Return a conversation as the model gets it."""
+        found = self.look_up(messages) if self.look_up is not None else messages
+        return join(self.before, found)
 
     def answer(
         self,
@@ -66,21 +75,25 @@ class ChatModel:
             decoding: How to draw tokens.
             on_answer: Told how many answers are complete.
         """
+        prompts = [self.renderer.prompt(self.behind(messages)) for messages in conversations]
         found = generate(
             self.model,
-            [self.renderer.prompt(join(self.before, messages)) for messages in conversations],
+            prompts,
             self.renderer.end_ids,
             decoding,
             max_length=self.max_length,
             on_answer=on_answer,
         )
-        return [Answer(self.renderer.parse(row.ids)[0], row.ended) for row in found]
+        return [
+            Answer(self.renderer.parse(row.ids)[0], row.ended, len(prompt), len(row.ids))
+            for prompt, row in zip(prompts, found, strict=True)
+        ]
 
     def score(
         self, examples: Sequence[Example], *, on_rows: Callable[[int], None] | None = None
     ) -> list[RowScore]:
         """Score the trained tokens of each example, in order; rows too long are cut."""
-        rows = [replace(each, messages=join(self.before, each.messages)) for each in examples]
+        rows = [replace(each, messages=self.behind(each.messages)) for each in examples]
         rendered = [self._cut(self.renderer.render(row)) for row in rows]
         return score_rows(self.model, TokenRows.from_rendered(rendered), on_rows=on_rows)
 

@@ -10,7 +10,7 @@ import torch
 
 from tunefork.core.errors import ModelError, Where
 from tunefork.data import Example, Message, Rendered, TokenRows
-from tunefork.inference.chat_model import Answer, ChatModel, join
+from tunefork.inference.chat_model import Answer, ChatModel
 from tunefork.inference.generate import Decoding
 from tunefork.models import collate, pack
 from tunefork.models.heads import Head
@@ -70,7 +70,7 @@ class Classifier(ChatModel):
         """Return the label of each conversation."""
         if not conversations:
             return []
-        prompts = [self.renderer.prompt(join(self.before, each)) for each in conversations]
+        prompts = [self.renderer.prompt(self.behind(each)) for each in conversations]
         # Of a text that is too long the end stays: it holds the turn that asks for the label.
         kept = [ids[-self.max_length :] if self.max_length else ids for ids in prompts]
         rows = TokenRows.from_rendered(Rendered(ids, [0.0] * len(ids)) for ids in kept)
@@ -111,7 +111,7 @@ def score_conversations(
     chat: RewardModel, conversations: Sequence[Sequence[Message]]
 ) -> list[float]:
     """Return the reward of the last answer of each conversation, its last message."""
-    drafts = [Example(join(chat.before, each), Where("conversation")) for each in conversations]
+    drafts = [Example(chat.behind(each), Where("conversation")) for each in conversations]
     ids = [chat.renderer.render(draft).ids for draft in drafts]
     # Of a conversation that is too long the end stays: it holds the answer.
     kept = [each[-chat.max_length :] if chat.max_length else each for each in ids]

@@ -18,6 +18,7 @@ from tunefork.registry.diffs import diff_datasets, diff_models, diff_runs
 from tunefork.registry.files import (
     COPY_LIMIT_BYTES,
     Seen,
+    add_folder,
     files_below,
     files_of,
     look_at,
@@ -76,6 +77,7 @@ __all__ = [
     "add_base",
     "add_data",
     "add_evaluation",
+    "add_folder",
     "add_model",
     "add_run",
     "back_up",

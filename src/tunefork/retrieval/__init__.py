@@ -7,17 +7,22 @@ from tunefork.retrieval.build import build_index, update_index
 from tunefork.retrieval.chunks import Chunk
 from tunefork.retrieval.embedder import Embedder
 from tunefork.retrieval.index import Hit, Index
-from tunefork.retrieval.prompt import cited, with_passages
+from tunefork.retrieval.keywords import Keywords
+from tunefork.retrieval.prompt import Form, cited, with_passages
 from tunefork.retrieval.recall import SourcedQuestion, load_sourced, recall_at
+from tunefork.retrieval.words import language_of
 
 __all__ = [
     "Chunk",
     "Embedder",
+    "Form",
     "Hit",
     "Index",
+    "Keywords",
     "SourcedQuestion",
     "build_index",
     "cited",
+    "language_of",
     "load_sourced",
     "recall_at",
     "update_index",

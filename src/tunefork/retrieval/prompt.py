@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from tunefork.retrieval.chunks import Chunk
 
@@ -14,8 +15,17 @@ _INSTRUCTION = (
 _CITATION = re.compile(r"\[(\d+)\]")
 
 
-def with_passages(question: str, chunks: Sequence[Chunk]) -> str:
-    """Return a user turn that holds passages and then the question."""
+Form = Literal["cited", "plain"]
+
+
+def with_passages(question: str, chunks: Sequence[Chunk], form: Form = "cited") -> str:
+    """Return a user turn that holds passages and then the question.
+
+    `cited` numbers the passages and asks for the numbers; `plain` puts nothing but their text,
+    which suits models too small to follow an instruction.
+    """
+    if form == "plain":
+        return "\n\n".join([*(chunk.text for chunk in chunks), question])
     passages = [
         f"[{number}] {chunk.place}\n{chunk.text}" for number, chunk in enumerate(chunks, start=1)
     ]

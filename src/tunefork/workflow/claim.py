@@ -79,6 +79,7 @@ def identity_of(project: Project, base: Base) -> str:
                     "base": True,
                     "golden": True,
                     "gate": True,
+                    "prices": True,
                     "date": True,
                     "data": {"train", "validation", "documents"},
                 },

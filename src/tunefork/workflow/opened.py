@@ -18,6 +18,7 @@ from tunefork.inference import ChatModel, Decoding
 from tunefork.models import Base, Quantization, find_base, load_model
 from tunefork.strategies import Strategy, is_adapter, load_adapter
 from tunefork.workflow.heads import with_head
+from tunefork.workflow.look_up import LookUp, looking_up, open_look_up
 from tunefork.workflow.registered import (
     Prompt,
     Registered,
@@ -44,7 +45,7 @@ class OpenedModel:
     @property
     def is_base(self) -> bool:
         """Whether it is a base, and nothing on it."""
-        return not (self.is_tuned or self.chat.before)
+        return not (self.is_tuned or self.chat.before or self.chat.look_up)
 
     @contextlib.contextmanager
     def base_chat(self) -> Iterator[ChatModel]:
@@ -55,11 +56,11 @@ class OpenedModel:
         elif self.is_tuned:
             yield chat_model(self.base, self.chat.renderer)
         else:
-            yield replace(self.chat, before=())
+            yield replace(self.chat, before=(), look_up=None)
 
-    def behind(self, prompt: Prompt) -> OpenedModel:
-        """Return it with a prompt before each conversation."""
-        chat = replace(self.chat, before=prompt.messages)
+    def behind(self, prompt: Prompt, look_up: LookUp | None = None) -> OpenedModel:
+        """Return it with a prompt before each conversation, and what is looked up for it."""
+        chat = looking_up(replace(self.chat, before=prompt.messages), look_up)
         return replace(self, chat=chat, decoding=prompt.decoding or self.decoding)
 
 
@@ -132,11 +133,12 @@ def _open_registered(name: str, registered: Registered) -> OpenedModel:
         if base.hash() != registered.base_hash:
             raise _another_base(name, base, base.folder)
         opened = _open_base(name, base)
-    return opened.behind(registered.prompt)
+    look_up = registered.look_up
+    return opened.behind(registered.prompt, open_look_up(look_up) if look_up else None)
 
 
 def _open_base(name: str, base: Base) -> OpenedModel:
-    return OpenedModel(name, base, chat_model(base, _renderer(base, None)), None, False)
+    return OpenedModel(name, base, chat_model(base, renderer_of(base, None)), None, False)
 
 
 def _open_tuned(name: str, folder: Path) -> OpenedModel:
@@ -146,11 +148,11 @@ def _open_tuned(name: str, folder: Path) -> OpenedModel:
     if card and card.get("base_hash") != base.hash():
         raise _another_base(name, base, folder / CARD)
     if is_adapter(folder):
-        chat = chat_model(base, _renderer(base, date), _card_quantization(folder, card))
+        chat = chat_model(base, renderer_of(base, date), _card_quantization(folder, card))
         strategy = load_adapter(chat.model, folder)
         return OpenedModel(name, base, with_head(chat, folder, card), strategy, True)
     tuned = Base(name, folder)
-    chat = chat_model(tuned, _renderer(tuned, date))
+    chat = chat_model(tuned, renderer_of(tuned, date))
     return OpenedModel(name, base, with_head(chat, folder, card), None, True)
 
 
@@ -186,7 +188,8 @@ def _run_names() -> list[str]:
     return sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
 
 
-def _renderer(base: Base, date: datetime.date | None) -> Renderer:
+def renderer_of(base: Base, date: datetime.date | None) -> Renderer:
+    """Return what renders conversations for a base; a template sees the date as today."""
     return Renderer(load_tokenizer(base.folder), date)
 
 

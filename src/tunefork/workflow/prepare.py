@@ -56,6 +56,8 @@ class Prepared:
     preview: tuple[tuple[tuple[str, bool], ...], ...]  # (text, is trained) per token
     asked: Prompts  # every user turn of the training file, but of the rows that were kept out
     kept_out: Prompts  # golden questions whose rows are neither trained on nor held out
+    training_rows: NDArray[np.int64]  # where in its file each item of the training data stands
+    held_out_rows: NDArray[np.int64]
     labelling: Labelling | None = None  # of texts with labels
 
     def data_hash(self) -> str:
@@ -117,6 +119,8 @@ def prepare(project: Project, sink: Sink, kept_out: Prompts | None = None) -> Pr
         preview=shown,
         asked=loaded.asked,
         kept_out=loaded.kept_out,
+        training_rows=loaded.training_rows,
+        held_out_rows=loaded.held_out_rows,
         labelling=loaded.labelling,
     )
 
@@ -150,6 +154,8 @@ class _Loaded:
     kept_out: Prompts
     name_row: Callable[[int], str]  # of `training`
     name_held_out: Callable[[int], str]  # of `validation`
+    training_rows: NDArray[np.int64]
+    held_out_rows: NDArray[np.int64]
     labelling: Labelling | None
 
 
@@ -207,6 +213,8 @@ def _load(
         kept_out=questions & Prompts(np.concatenate([file.asked, other.asked])),
         name_row=_namer(file, training),
         name_held_out=_namer(other, held_out),
+        training_rows=training,
+        held_out_rows=held_out,
         labelling=labelling,
     )
 

@@ -1,4 +1,4 @@
-"""Models as the registry knows them, ready to be opened; and a prompt as a model."""
+"""Models as the registry knows them, ready to be opened; and a prompt, or more, as a model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from tunefork.registry import (
     Model,
     Registry,
     add_base,
+    add_folder,
     add_model,
+    files_below,
     files_of,
     find_model,
     free_model_name,
     has_registry,
+    look_at,
     model_names,
     newest_run_of,
     open_registry,
@@ -62,26 +65,45 @@ class Registered:
     base_hash: str
     folder: Path | None  # its weights; None where it has none of its own
     prompt: Prompt
+    look_up: Path | None = None  # what it looks things up in, see `look_up`
 
 
-def register_prompt(name: str, base: Base, prompt: Prompt) -> str:
+def register_prompt(
+    name: str,
+    base: Base,
+    prompt: Prompt,
+    *,
+    look_up: Path | None = None,
+    tuned: Path | None = None,
+) -> str:
     """Write a prompt down as a model, and return its name.
 
     The name gets a number where it stands for something else already; the same prompt written
     twice is one model.
 
+    Args:
+        name: What to call it.
+        base: What answers.
+        prompt: What stands before each conversation.
+        look_up: The folder with what is looked up for each question, see `look_up`.
+        tuned: The folder of a registered run whose weights are put on the base.
+
     Raises:
         RunError: The registry cannot be written.
+        ModelError: The run is not in it.
     """
-    bundle = Bundle(
-        base.hash(),
-        system_prompt=prompt.system,
-        examples=[[_stored(turn) for turn in example] for example in prompt.examples] or None,
-        decoding=_stored_decoding(prompt.decoding) if prompt.decoding else None,
-    )
     seen = look_at_base(base)
+    looked_up = look_at(files_below(look_up), keep=True) if look_up is not None else None
     with open_registry() as registry, registry.writing() as session:
         add_base(session, registry.objects, seen)
+        bundle = Bundle(
+            base.hash(),
+            weights_hash=find_model(session, str(tuned)).weights_hash if tuned else None,
+            system_prompt=prompt.system,
+            examples=[[_stored(turn) for turn in example] for example in prompt.examples] or None,
+            index_hash=add_folder(session, registry.objects, looked_up) if looked_up else None,
+            decoding=_stored_decoding(prompt.decoding) if prompt.decoding else None,
+        )
         name = free_model_name(session, name, bundle.hash)
         add_model(session, name, bundle)
     return name
@@ -101,18 +123,14 @@ def registered_model(name: str) -> Registered | None:
         if name not in model_names(session):
             return None
         model = find_model(session, name)
-        if model.index_hash is not None:
-            raise ModelError(
-                f"`{name}` answers from documents, which cannot be opened here yet",
-                hint="name another model; `tunefork models list` shows what there is",
-            )
         base = session.get_one(BaseModel, model.base_hash)
         return Registered(
             model.name,
             base.address,
             base.hash,
-            _weights(session, registry, model),
+            _unpacked(session, registry, model.name, model.weights_hash),
             _prompt(model),
+            _unpacked(session, registry, model.name, model.index_hash),
         )
 
 
@@ -132,23 +150,26 @@ def newest_run(project: Path) -> str | None:
         return newest_run_of(session, project)
 
 
-def _weights(session: Session, registry: Registry, model: Model) -> Path | None:
-    if model.weights_hash is None:
+def _unpacked(
+    session: Session, registry: Registry, name: str, folder_hash: str | None
+) -> Path | None:
+    """Return where the files of a folder lie, or where their kept copies lie now."""
+    if folder_hash is None:
         return None
-    files = files_of(session, model.weights_hash)
+    files = files_of(session, folder_hash)
     places = [Path(file.path) for file, _ in files]
     if all(place.is_file() for place in places):
         return places[0].parents[files[0][0].name.count("/")]
     if not all(blob.is_kept for _, blob in files):
         raise ModelError(
-            f"the files of `{model.name}` are gone, and were too large to keep a copy of",
+            f"the files of `{name}` are gone, and were too large to keep a copy of",
             where=places[0].parent,
             hint="bring the folder back, or replay its run",
         )
-    target = home() / "cache" / "models" / model.weights_hash.removeprefix("sha256:")
+    target = home() / "cache" / "models" / folder_hash.removeprefix("sha256:")
     if not target.is_dir():
         with new_folder(target) as folder:
-            write_folder(session, registry.objects, model.weights_hash, folder)
+            write_folder(session, registry.objects, folder_hash, folder)
     return target
 
 

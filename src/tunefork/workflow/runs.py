@@ -133,10 +133,10 @@ def changes_since(run: RunFolder, model: Any) -> list[str]:
     then = run.record.get("environment", {})
     found = [
         f"{key} was {then.get(key)} and is {value}"
-        for key, value in _environment(model).items()
+        for key, value in environment_of(model).items()
         if key not in _IRRELEVANT and then.get(key) != value
     ]
-    if run.record.get("code_hash") != _code_hash():
+    if run.record.get("code_hash") != code_hash():
         found.append("the code of tunefork is another")
     return found
 
@@ -198,12 +198,12 @@ def _record(run: RunFolder, project: Project, prepared: Prepared, model: Any) ->
             "hash": prepared.base.hash(),
             "bytes": prepared.base.weight_bytes,
         },
-        "code_hash": _code_hash(),
-        "environment": _environment(model),
+        "code_hash": code_hash(),
+        "environment": environment_of(model),
     }
 
 
-def _environment(model: Any) -> dict[str, Any]:
+def environment_of(model: Any) -> dict[str, Any]:
     """Return what decides the bits of a result besides data, settings and code."""
     import torch
 
@@ -228,7 +228,8 @@ def _device_name(device: Any) -> str:
     return f"{device.type} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def _code_hash() -> str:
+def code_hash() -> str:
+    """Return one hash over all of our code."""
     package = Path(__file__).parents[1]
     return hash_json(
         {path.relative_to(package).as_posix(): hash_file(path) for path in package.rglob("*.py")}

@@ -48,6 +48,14 @@ class GateSpec(Part):
     max_forgetting: Annotated[float, Field(ge=0, le=1)] = 0.02
 
 
+class PricesSpec(Part):
+    """What an answer costs, in any currency."""
+
+    input_per_million: Annotated[float, Field(ge=0)] | None = None  # tokens
+    output_per_million: Annotated[float, Field(ge=0)] | None = None
+    per_hour: Annotated[float, Field(ge=0)] | None = None  # of the machine; counts before tokens
+
+
 class Spec(Part):
     """The whole spec."""
 
@@ -59,6 +67,7 @@ class Spec(Part):
     objective: ObjectiveSpec = SftSpec(name="sft")
     training: TrainingSpec = TrainingSpec()
     gate: GateSpec = GateSpec()
+    prices: PricesSpec = PricesSpec()
     date: datetime.date | None = None  # what chat templates take for today; the run's by default
 
 
