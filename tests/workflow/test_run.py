@@ -123,6 +123,7 @@ def test_the_base_is_as_it_was(ran: _Ran) -> None:
 
 def test_nothing_but_the_result_is_left(ran: _Ran) -> None:
     assert sorted(path.name for path in ran.out.iterdir()) == [
+        "card.json",
         "evaluation.json",
         "metrics.jsonl",
         "model",

@@ -11,6 +11,7 @@ import typer
 from tunefork import __version__
 from tunefork.cli import (
     backup,
+    card,
     chat,
     check,
     clean,
@@ -79,6 +80,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "replay": replay.replay,
     "promote": promote.promote,
     "rollback": promote.rollback,
+    "card": card.card,
     "verify": verify.verify,
     "gc": clean.gc,
     "backup": backup.backup,

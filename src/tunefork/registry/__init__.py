@@ -47,6 +47,7 @@ from tunefork.registry.record import (
     add_run,
     knows_base,
 )
+from tunefork.registry.signing import check_signature, own_key, read_key, read_signed, sign
 from tunefork.registry.tables import BaseModel, Model, Run
 from tunefork.registry.verify import verify
 from tunefork.registry.views import (
@@ -81,6 +82,7 @@ __all__ = [
     "add_model",
     "add_run",
     "back_up",
+    "check_signature",
     "clean",
     "count_rows",
     "current_aliases",
@@ -113,7 +115,10 @@ __all__ = [
     "model_names",
     "newest_run_of",
     "open_registry",
+    "own_key",
     "promote",
+    "read_key",
+    "read_signed",
     "restore",
     "rollback",
     "run_data",
@@ -121,6 +126,7 @@ __all__ = [
     "show_dataset",
     "show_model",
     "show_run",
+    "sign",
     "verdict_of",
     "verify",
     "write_folder",

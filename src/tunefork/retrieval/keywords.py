@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunefork.retrieval.words import asked_words, words_of
+from tunefork.retrieval.synonyms import Term, alternatives
+from tunefork.retrieval.words import asked_words, every_word, words_of
 
 _PARTS = ("chunks", "documents")
+_OTHER_NAME = 0.5  # what a word counts that was not asked with, but means the same
 
 
 class Keywords:
     """Scores chunks by the words that they share with a question.
 
     A chunk's score is its BM25 (Robertson & Zaragoza 2009, as Lucene counts it) plus that of its
-    whole document: a passage seldom repeats what its page is about.
+    whole document: a passage seldom repeats what its page is about. A word that has other names
+    counts by the best of them, at half, where that is more than it counts itself.
     """
 
     def __init__(self, language: str, chunks: Any, documents: Any) -> None:
@@ -51,9 +54,29 @@ class Keywords:
             question: What is looked for.
             document_of: The number of each chunk's document: (chunks,).
         """
-        asked = asked_words(question, self.language)
-        scores = _scores(self._chunks, asked) + _scores(self._documents, asked)[document_of]
+        found = self._together(asked_words(question, self.language), document_of)
+        words = every_word(question, self.language)
+        for term, others in alternatives(words, self.language).items():
+            own = self._together(term, document_of)
+            best = np.max([self._named(other, document_of) for other in others], axis=0)
+            found += np.maximum(_OTHER_NAME * best - own, 0)
+        return found
+
+    def _together(
+        self, words: Sequence[str], document_of: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return what words score in all."""
+        scores = _scores(self._chunks, words) + _scores(self._documents, words)[document_of]
         return scores.astype(np.float32, copy=False)
+
+    def _named(self, term: Term, document_of: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what a term scores: nothing where a document lacks a word of it."""
+        if len(term) == 1:
+            return self._together(term, document_of)
+        scores = np.array([self._together((word,), document_of) for word in term])
+        # Several words that mean one thing are more than one word, and less than all of them.
+        together: NDArray[np.float32] = scores.sum(0) / np.sqrt(len(term), dtype=np.float32)
+        return together * (scores > 0).all(0)
 
     def save(self, folder: Path) -> None:
         """Write both indexes into a folder."""

@@ -44,6 +44,11 @@ def words_of(texts: Sequence[str], language: str) -> list[list[str]]:
     return _stemmed([_WORD.findall(text.lower()) for text in texts], language)
 
 
+def every_word(text: str, language: str) -> list[str]:
+    """Return the words of one text as `words_of` does."""
+    return words_of([text], language)[0]
+
+
 def asked_words(question: str, language: str) -> list[str]:
     """Return the words of a question that search goes by: all where it has stop words only."""
     found = _WORD.findall(question.lower())

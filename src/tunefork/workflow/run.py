@@ -37,6 +37,7 @@ from tunefork.workflow.measure import (
 from tunefork.workflow.opened import open_model
 from tunefork.workflow.preferences import preference_facts
 from tunefork.workflow.prepare import Prepared, prepare_again, read_curve
+from tunefork.workflow.proof import write_card
 from tunefork.workflow.register import lineage_of, register_evaluation
 from tunefork.workflow.rewards import Rewarded, rewarded
 from tunefork.workflow.spec import Project
@@ -111,6 +112,7 @@ def run_project(
     report_path = trained.run.path / "report.html"
     write_report(report_path, _report(outcome, lineage_of(trained.run)))
     result = _result(outcome, report_path)
+    result["card"] = write_card(trained.run, result, sink)
     write_json(trained.run.path / "evaluation.json", {**result, "answers": _answers(outcome)})
     register_evaluation(trained.run, trained.project, result, sink)
     return result

@@ -9,6 +9,7 @@ model/              the result: a PEFT adapter folder, or a whole model
 result.json         what `train --json` prints; its presence says that training is finished
 evaluation.json     answers, scores and verdict
 report.html
+card.json           the same in short, signed (see `proof`)
 """
 
 from __future__ import annotations
