@@ -15,8 +15,9 @@ from tests.training.small_run import DATA, ROWS, SETTINGS, VALIDATION, Spoiled, 
 from tunefork.core.errors import RunError
 from tunefork.core.events import Event, StepDone, Validated, Warned
 from tunefork.models import Batch
+from tunefork.models.out_of_memory import is_out_of_memory
 from tunefork.training import CheckpointStore, TrainingData, memory_errors
-from tunefork.training.room import NoRoom, is_out_of_memory, room_for
+from tunefork.training.room import NoRoom, room_for
 
 _ERRORS: list[Exception] = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),

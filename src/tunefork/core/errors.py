@@ -9,6 +9,7 @@
     ├── UsageError      the command line itself is at fault    exit 2
     ├── Stopped         the user stopped a run, which is saved exit 130
     │   └── Terminated      the same, by SIGTERM               exit 143
+    ├── Busy            too much is asked for at once          exit 3
     └── InternalError   our fault                              exit 3
 
 To add one: subclass the nearest class, set `code`, and raise it with what is wrong, the
@@ -137,6 +138,24 @@ class Terminated(Stopped):
 
     code = "terminated"
     exit_code = 143
+
+
+class Busy(TuneforkError):
+    """More is asked for at once than is taken in; the same request may be made again later."""
+
+    code = "busy"
+    exit_code = 3
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_busy, (self.message, self.retry_after_s, self.hint))
+
+
+def _rebuild_busy(message: str, retry_after_s: float, hint: str | None) -> Busy:
+    return Busy(message, retry_after_s=retry_after_s, hint=hint)
 
 
 class InternalError(TuneforkError, RuntimeError):

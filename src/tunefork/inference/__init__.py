@@ -1,8 +1,22 @@
-"""Batched decoding and scoring, for evaluation now and serving later."""
+"""Batched decoding and scoring, for evaluation and rewards, and the engine that serves."""
 
 from tunefork.inference.chat_model import Answer, ChatModel, join
 from tunefork.inference.distribution import mean_divergence, next_token_log_probs
 from tunefork.inference.embed import TextEmbedder, load_embedder
+from tunefork.inference.engine import (
+    AdapterPool,
+    Alternative,
+    Constraint,
+    Engine,
+    EngineSettings,
+    EngineStats,
+    Piece,
+    Request,
+    Sampling,
+    Ticket,
+    TokenLogProb,
+    Usage,
+)
 from tunefork.inference.generate import Decoding, Generated, generate
 from tunefork.inference.heads import (
     Classifier,
@@ -14,15 +28,27 @@ from tunefork.inference.heads import (
 from tunefork.inference.score import RowScore, score_rows
 
 __all__ = [
+    "AdapterPool",
+    "Alternative",
     "Answer",
     "ChatModel",
     "Classifier",
+    "Constraint",
     "Decoding",
+    "Engine",
+    "EngineSettings",
+    "EngineStats",
     "Generated",
     "Label",
+    "Piece",
+    "Request",
     "RewardModel",
     "RowScore",
+    "Sampling",
     "TextEmbedder",
+    "Ticket",
+    "TokenLogProb",
+    "Usage",
     "generate",
     "head_outputs",
     "join",

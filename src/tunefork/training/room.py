@@ -8,25 +8,13 @@ step; the run keeps the smaller size. A single row that does not fit alone ends 
 from __future__ import annotations
 
 import contextlib
-import gc
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-
-import torch
 
 from tunefork.core.errors import RunError
 from tunefork.core.events import Sink, Warned
 from tunefork.data.items import Items
+from tunefork.models.out_of_memory import is_out_of_memory, let_go
 from tunefork.training.settings import TrainSettings
-
-# What allocators say that have no exception class of their own.
-_SAYINGS = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "cublas_status_alloc_failed",
-    "std::bad_alloc",
-)
 
 
 class NoRoom(Exception):
@@ -35,15 +23,6 @@ class NoRoom(Exception):
     def __init__(self, chosen: Sequence[int]) -> None:
         super().__init__(f"no room for {len(chosen)} rows at once")
         self.chosen = tuple(chosen)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, on a GPU or on the processor."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        saying in str(error).lower() for saying in _SAYINGS
-    )
 
 
 @contextlib.contextmanager
@@ -58,22 +37,10 @@ def room_for(chosen: Sequence[int]) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        _let_go(error)
+        let_go(error)
     else:
         return
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     raise NoRoom(chosen)
-
-
-def _let_go(error: BaseException) -> None:
-    """Drop the activations: the frames of a traceback hold them."""
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback.clear_frames(seen.__traceback__)
-        seen.__traceback__ = None
-        seen = seen.__cause__ or seen.__context__
 
 
 def smaller(
