@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -14,9 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunefork.core.errors import RunError
-from tunefork.evaluation import Forgetting, Highlight, Report, Setting, SideBySide, write_report
-from tunefork.evaluation.charts import Curves, loss_chart, score_chart
+from tunefork.evaluation import (
+    Climbed,
+    Cost,
+    DataFinding,
+    Forgetting,
+    Highlight,
+    Memorised,
+    Report,
+    Setting,
+    SideBySide,
+    build_ladder,
+    write_report,
+)
+from tunefork.evaluation.bars import ScoreRow, change_chart, score_chart
+from tunefork.evaluation.charts import Curves, loss_chart, share_chart
 from tunefork.evaluation.report import render_report
+from tunefork.evaluation.report_text import report_data, report_markdown
+from tunefork.graders import Grade
 
 VOID = {"meta", "link", "br", "img", "input"}
 LOADING = {"src", "href", "action", "srcset", "data", "xlink:href", "poster"}
@@ -45,6 +61,35 @@ FULL = Report(
     facts=(("Adapter size", "0.6 MB"),),
     highlight=Highlight("What do cats do?", "They sleep.", "Ollie logs 16 hours."),
     mask_preview=((("Hi", False), (" there", True)),),
+)
+HALF = 20
+
+
+def _climbed(name: str, n_right: int, cost: Cost) -> Climbed:
+    grades = tuple(Grade(float(at < n_right), at < n_right, "") for at in range(2 * HALF))
+    return Climbed(name, ("",) * (2 * HALF), grades, cost, f"all it takes for {name}")
+
+
+LADDER = build_ladder(
+    [
+        _climbed("base", 4, Cost(10, 20, 0.1, 0.05, 0.09, 20, 10_000_000, 0.25)),
+        _climbed("prompt", 30, Cost(400, 20, 0.2)),
+        _climbed("tuned", 32, Cost(None, None, 0.1)),
+    ],
+    [str(at) for at in range(2 * HALF)],
+    0.95,
+    [("retrieval", "the spec names no documents.")],
+)
+LADDERED = replace(
+    FULL,
+    recommendation="A prompt is enough: it scores 75 %.",
+    ladder=LADDER,
+    chosen="prompt",
+    scores={r.name: (r.score.mean, r.score.low, r.score.high) for r in LADDER.rungs},
+    suites=(("blimp", Forgetting(0.8, 0.7, 0.1, 0.05, 0.15, 600)),),
+    remembered=((0, 0.7), (100, 0.69), (200, 0.6)),
+    memorised=Memorised(50, 7, 31, 0.8, "Ollie sleeps all day"),
+    findings=(DataFinding("warning", "3 rows hold an address", 3, "take them out", "mail <m>"),),
 )
 EMPTY = Report(title="Empty", goal="", verdict="undecided", reasons=())
 
@@ -121,9 +166,10 @@ def test_charts_say_what_they_show() -> None:
     labels = [
         str(attributes["aria-label"]) for tag, attributes in page(FULL).elements if tag == "svg"
     ]
-    assert len(labels) == 4  # each for wide and for narrow screens
+    assert len(labels) == 6  # each for wide and for narrow screens
     assert "tuned 90.0 % (80.0 to 100.0)" in labels[0]
-    assert "best at step 200" in labels[2]
+    assert "best at step 200, from where it rose by 7%" in labels[2]
+    assert "General knowledge -1.0 points (-3.0 to +1.0)" in labels[4]
 
 
 def test_hostile_text_stays_text() -> None:
@@ -139,6 +185,10 @@ def test_hostile_text_stays_text() -> None:
         facts=((HOSTILE, HOSTILE),),
         highlight=Highlight(HOSTILE, HOSTILE, HOSTILE),
         mask_preview=(((HOSTILE, True), (HOSTILE, False)),),
+        recommendation=HOSTILE,
+        suites=((HOSTILE, Forgetting(0.8, 0.7, 0.1, 0.05, 0.15, 600)),),
+        findings=(DataFinding("error", HOSTILE, 1, HOSTILE, HOSTILE),),
+        memorised=Memorised(5, 1, 9, 0.5, HOSTILE),
     )
     found = page(hostile)
     assert found.count("script") == 1
@@ -203,13 +253,85 @@ def test_all_points_lie_on_the_chart(points: list[tuple[int, float]], width: int
 
 
 def test_score_chart_is_xml_whatever_the_names() -> None:
-    ElementTree.fromstring(score_chart({HOSTILE: (0, 0, 1), "tuned": (1, 0.9, 1)}, 760))
+    for width in (340, 760):
+        rows = [ScoreRow(HOSTILE, 0, 0, 1, HOSTILE), ScoreRow("tuned", 1, 0.9, 1)]
+        ElementTree.fromstring(score_chart(rows, width, 0.5))
+        changes = change_chart({HOSTILE: Forgetting(0.7, 0.7, 0.0, 0.0, 0.0, 10)}, width)
+        assert changes is not None
+        ElementTree.fromstring(changes)
+
+
+def test_a_chart_over_steps_needs_two_of_them() -> None:
+    assert share_chart([(1, 0.5)], 760, "Share") is None
+    chart = share_chart([(0, 0.9), (10, 0.8)], 760, "Share")
+    assert chart is not None
+    assert "Share: from 90.0 % to 80.0 % at step 10" in chart
+
+
+def test_the_recommendation_and_what_it_rests_on_are_told() -> None:
+    found = page(LADDERED)
+    text = " ".join(found.text.split())
+    assert text.index("What to do: A prompt is enough") < text.index("Ways to better answers")
+    assert "retrieval was not measured: the spec names no documents." in text
+    assert "10,000 20,000 1 min 40 s 0.25 50 ms (90 ms) 10.0 MB all it takes for base" in text
+    assert "over prompt" in text
+    rows = [a.get("class") for tag, a in found.elements if tag == "tr"]
+    assert rows.count("chosen") == 2
+    headers = [a for tag, a in found.elements if tag == "th"]
+    assert all("scope" in each for each in headers)
+    scrolled = [a for tag, a in found.elements if a.get("class") == "scroll"]
+    assert all(a["tabindex"] == "0" and a["aria-label"] for a in scrolled)
+
+
+def test_overfitting_is_shown_as_such() -> None:
+    text = " ".join(page(LADDERED).text.split())
+    assert "best at step 200 (loss 1.500). Until step 300 the loss there rose by 7 %" in text
+    assert "The result has the weights of the best step." in text
+    assert "7 of them word for word (14.0 %)" in text
+    level = replace(LADDERED, validation=((0, 4.0), (100, 2.0), (200, 1.5)))
+    assert "never turned up" in page(level).text
+    assert "Overfitting" not in page(replace(level, memorised=None)).text
+
+
+def test_what_was_found_in_the_data_is_shown_with_its_example() -> None:
+    text = " ".join(page(LADDERED).text.split())
+    assert "warning 3 rows hold an address take them out" in text
+    assert "mail <m>" in text
+
+
+def test_markdown_says_the_same() -> None:
+    text = report_markdown(LADDERED)
+    for part in (
+        "**What to do.** A prompt is enough",
+        "| **prompt** | 75.0 % |",
+        "| blimp | 600 | 80.0 % | 70.0 % |",
+        "Held-out loss was lowest at step 200",
+        "- `retrieval` was not measured",
+        "1 lost, 1 won, 1 same; 3 of 3 shown.",
+    ):
+        assert part in text
+    hostile = report_markdown(replace(EMPTY, title=HOSTILE, reasons=(HOSTILE + "\n# a|b",)))
+    assert "<" not in hostile.replace("&lt;", "")
+    assert "\n# a" not in hostile
+    assert report_markdown(EMPTY).startswith("# Empty")
+
+
+def test_data_is_strict_json_and_whole() -> None:
+    strange = replace(LADDERED, training=((1, math.nan), (2, math.inf)))
+    found = json.loads(json.dumps(report_data(strange), allow_nan=False))
+    assert found["training"] == [[1, None], [2, None]]
+    assert found["rungs"]["prompt"]["over_base"]["gain"] == pytest.approx(0.65)
+    assert found["overfitting"]["memorised"]["share"] == pytest.approx(0.14)
+    assert found["overfitting"]["turn"]["best_step"] == 200
+    assert [row["outcome"] for row in found["answers"]] == ["won", "lost", "same"]
+    assert json.loads(json.dumps(report_data(EMPTY)))["rungs"] is None
 
 
 def test_writing(tmp_path: Path) -> None:
     path = tmp_path / "run" / "report.html"
     write_report(path, FULL)
     assert path.read_text(encoding="utf-8") == render_report(FULL)
-    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    names = ["report.html", "report.json", "report.md"]
+    assert sorted(p.name for p in path.parent.iterdir()) == names
     with pytest.raises(RunError):
         write_report(path / "below" / "report.html", FULL)

@@ -129,6 +129,8 @@ def test_nothing_but_the_result_is_left(ran: _Ran) -> None:
         "model",
         "record.json",
         "report.html",
+        "report.json",
+        "report.md",
         "result.json",
         "spec.json",
     ]

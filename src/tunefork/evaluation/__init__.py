@@ -17,6 +17,7 @@ from tunefork.evaluation.ladder import (
     break_even,
     build_ladder,
 )
+from tunefork.evaluation.overfit import Memorised, find_memorised, find_turn
 from tunefork.evaluation.power import holm
 from tunefork.evaluation.probe import (
     Forgetting,
@@ -26,7 +27,14 @@ from tunefork.evaluation.probe import (
     probe_accuracy,
 )
 from tunefork.evaluation.recommend import Recommendation, fewest_groups, recommend, standing
-from tunefork.evaluation.report import Highlight, Report, Setting, SideBySide, write_report
+from tunefork.evaluation.report import (
+    DataFinding,
+    Highlight,
+    Report,
+    Setting,
+    SideBySide,
+    write_report,
+)
 from tunefork.evaluation.statistics import (
     Interval,
     LossResult,
@@ -42,6 +50,7 @@ __all__ = [
     "Against",
     "Climbed",
     "Cost",
+    "DataFinding",
     "Evidence",
     "Forgetting",
     "GateSettings",
@@ -50,6 +59,7 @@ __all__ = [
     "Interval",
     "Ladder",
     "LossResult",
+    "Memorised",
     "PairedResult",
     "Prices",
     "ProbeItem",
@@ -63,6 +73,8 @@ __all__ = [
     "build_ladder",
     "decide",
     "fewest_groups",
+    "find_memorised",
+    "find_turn",
     "holm",
     "interval",
     "leaked",

@@ -1,4 +1,4 @@
-"""Charts for the report: plain SVG text, no library, colours left to the page's style sheet.
+"""Charts of curves: plain SVG text, no library, colours left to the page's style sheet.
 
 Each chart takes its width, so that a page can hold one for wide screens and one for phones
 with letters of the same size in both.
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from tunefork.evaluation.overfit import Turn
+
 Point = tuple[int, float]
 
 _MOST_POINTS = 240
-_NARROW_PIXELS = 480
+NARROW_PIXELS = 480
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ class Curves:
     validation: Sequence[Point]
     base_validation_loss: float | None
     best_step: int | None
+    turn: Turn | None = None
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Maps values to pixels, with its ticks."""
 
     low: float
@@ -39,37 +42,8 @@ class _Scale:
     ticks: tuple[float, ...]
 
     def __call__(self, value: float) -> float:
+        """Return the pixel of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-
-def score_chart(scores: Mapping[str, tuple[float, float, float]], width: int) -> Markup:
-    """Draw each rung's score (0 to 1) as a dot on its interval; `width` in pixels."""
-    is_narrow = width < _NARROW_PIXELS
-    left = 78 if is_narrow else 130
-    row, top = 44, 8
-    height = top + row * len(scores) + 30
-    x = _Scale(0, 1, left, width - 62, (0, 0.25, 0.5, 0.75, 1))
-    parts = [
-        f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{top}" y2="{height - 30}"/>'
-        f'<text class="tick" x="{x(t):.1f}" y="{height - 12}" text-anchor="middle">'
-        f"{100 * t:.0f} %</text>"
-        for t in x.ticks
-    ]
-    spoken = []
-    for index, (name, (score, low, high)) in enumerate(scores.items()):
-        y = top + row * (index + 0.5)
-        kind = "tuned" if "tuned" in name else "other"
-        parts.append(
-            f'<text class="label" x="0" y="{y + 5:.1f}">{escape(name)}</text>'
-            f'<g class="{kind}"><line class="span" x1="{x(low):.1f}" x2="{x(high):.1f}" '
-            f'y1="{y}" y2="{y}"/>'
-            f'<circle class="dot" cx="{x(score):.1f}" cy="{y}" r="6.5"/></g>'
-            f'<text class="value" x="{width}" y="{y + 5:.1f}" text-anchor="end">'
-            f"{100 * score:.1f} %</text>"
-        )
-        spoken.append(f"{name} {100 * score:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
-    title = "Score on the golden questions: " + "; ".join(spoken)
-    return _svg(width, height, title, parts)
 
 
 def loss_chart(curves: Curves, width: int) -> Markup | None:
@@ -85,10 +59,10 @@ def loss_chart(curves: Curves, width: int) -> Markup | None:
         losses.append(base)
     else:
         base = None
-    is_narrow = width < _NARROW_PIXELS
+    is_narrow = width < NARROW_PIXELS
     height = 260 if is_narrow else 320
-    x = _nice_scale(min(0, *steps), max(steps), 44, width - 12, 4 if is_narrow else 8)
-    y = _nice_scale(min(losses), max(losses), height - 44, 14, 5)
+    x = nice_scale(min(0, *steps), max(steps), 44, width - 12, 4 if is_narrow else 8)
+    y = nice_scale(min(losses), max(losses), height - 44, 14, 5)
     parts = [*_axes(x, y, width, height)]
     if base is not None:
         parts.append(
@@ -100,8 +74,30 @@ def loss_chart(curves: Curves, width: int) -> Markup | None:
         f'<circle class="point" cx="{x(step):.1f}" cy="{y(loss):.1f}" r="3"/>'
         for step, loss in validation
     ]
+    parts = [*_after_turn(curves.turn, x, y, is_narrow=is_narrow), *parts]
     parts += _best(curves.best_step, validation, x, y)
-    return _svg(width, height, _loss_title(curves, validation), parts)
+    return svg(width, height, _loss_title(curves, validation), parts)
+
+
+def share_chart(points: Sequence[Point], width: int, title: str) -> Markup | None:
+    """Draw a share (0 to 1) over the steps of a run; None where there are fewer than two points."""
+    if len(points) < 2:
+        return None
+    is_narrow = width < NARROW_PIXELS
+    height = 200 if is_narrow else 220
+    steps, shares = [step for step, _ in points], [100 * share for _, share in points]
+    x = nice_scale(min(0, *steps), max(steps), 56, width - 12, 4 if is_narrow else 8)
+    y = nice_scale(min(shares), max(shares), height - 44, 14, 4)
+    places = list(zip(steps, shares, strict=True))
+    dots = [
+        f'<circle class="point" cx="{x(step):.1f}" cy="{y(share):.1f}" r="3">'
+        f"<title>step {step:,}: {share:.1f} %</title></circle>"
+        for step, share in places
+    ]
+    (_, first), (last_step, last) = places[0], places[-1]
+    spoken = f"{title}: from {first:.1f} % to {last:.1f} % at step {last_step}"
+    parts = [*_axes(x, y, width, height), *_line(places, "validation", x, y), *dots]
+    return svg(width, height, spoken, parts)
 
 
 def curves_chart(
@@ -120,10 +116,10 @@ def curves_chart(
         return None
     steps = [step for points in finite.values() for step, _ in points]
     losses = [loss for points in finite.values() for _, loss in points]
-    is_narrow = width < _NARROW_PIXELS
+    is_narrow = width < NARROW_PIXELS
     height = 260 if is_narrow else 320
-    x = _nice_scale(min(0, *steps), max(steps), 44, width - 12, 4 if is_narrow else 8)
-    y = _nice_scale(min(losses), max(losses), height - 44, 14, 5)
+    x = nice_scale(min(0, *steps), max(steps), 44, width - 12, 4 if is_narrow else 8)
+    y = nice_scale(min(losses), max(losses), height - 44, 14, 5)
     parts = [*_axes(x, y, width, height, across)]
     for name in sorted(finite, key=lambda name: name == best):  # the best one above the others
         kind = "best" if name == best else "other"
@@ -135,17 +131,17 @@ def curves_chart(
             f'<circle cx="{x(step):.1f}" cy="{y(loss):.1f}" r="4"/></g>'
         )
     title = f"Held-out loss over {across}s, {len(finite)} curves; best: {best}"
-    return _svg(width, height, title, parts)
+    return svg(width, height, title, parts)
 
 
-def _axes(x: _Scale, y: _Scale, width: int, height: int, across: str = "step") -> Iterable[str]:
-    for tick, text in zip(y.ticks, _tick_texts(y.ticks), strict=True):
+def _axes(x: Scale, y: Scale, width: int, height: int, across: str = "step") -> Iterable[str]:
+    for tick, text in zip(y.ticks, tick_texts(y.ticks), strict=True):
         yield (
             f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{y(tick):.1f}" '
             f'y2="{y(tick):.1f}"/><text class="tick" x="{x.start - 8}" y="{y(tick) + 4:.1f}" '
             f'text-anchor="end">{text}</text>'
         )
-    for tick, text in zip(x.ticks, _tick_texts(x.ticks), strict=True):
+    for tick, text in zip(x.ticks, tick_texts(x.ticks), strict=True):
         yield (
             f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{y.start}" '
             f'y2="{y.start + 5}"/><text class="tick" x="{x(tick):.1f}" y="{y.start + 20}" '
@@ -156,14 +152,14 @@ def _axes(x: _Scale, y: _Scale, width: int, height: int, across: str = "step") -
     yield f'<text class="tick" {at} text-anchor="middle">{across}</text>'
 
 
-def _line(points: Sequence[Point], kind: str, x: _Scale, y: _Scale) -> list[str]:
+def _line(points: Sequence[Point], kind: str, x: Scale, y: Scale) -> list[str]:
     if len(points) < 2:
         return []
     places = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in points)
     return [f'<polyline class="{kind}" points="{places}"/>']
 
 
-def _best(step: int | None, validation: Sequence[Point], x: _Scale, y: _Scale) -> list[str]:
+def _best(step: int | None, validation: Sequence[Point], x: Scale, y: Scale) -> list[str]:
     loss = dict(validation).get(step) if step is not None else None
     if step is None or loss is None:
         return []
@@ -178,6 +174,20 @@ def _best(step: int | None, validation: Sequence[Point], x: _Scale, y: _Scale) -
     ]
 
 
+def _after_turn(turn: Turn | None, x: Scale, y: Scale, *, is_narrow: bool) -> list[str]:
+    """Shade the steps after which held-out loss rose."""
+    if turn is None:
+        return []
+    begin, end = x(turn.best_step), x(turn.last_step)
+    text = "" if is_narrow else f"held-out loss rises by {turn.rise:.0%}"
+    return [
+        f'<rect class="after-turn" x="{begin:.1f}" width="{end - begin:.1f}" '
+        f'y="{y.end}" height="{y.start - y.end}"/>'
+        f'<text class="turn-label" x="{(begin + end) / 2:.1f}" y="{(y.start + y.end) / 2:.1f}" '
+        f'text-anchor="middle">{text}</text>'
+    ]
+
+
 def _loss_title(curves: Curves, validation: Sequence[Point]) -> str:
     if not validation:
         return "Training loss over the steps of the run"
@@ -185,10 +195,13 @@ def _loss_title(curves: Curves, validation: Sequence[Point]) -> str:
     title = f"Loss over steps: validation from {first:.3f} to {last:.3f} at step {last_step}"
     if curves.best_step is not None:
         title += f"; best at step {curves.best_step}"
+    if curves.turn is not None:
+        title += f", from where it rose by {curves.turn.rise:.0%}"
     return title
 
 
-def _svg(width: int, height: float, title: str, parts: Iterable[str]) -> Markup:
+def svg(width: int, height: float, title: str, parts: Iterable[str]) -> Markup:
+    """Return a picture with its title for people who cannot see it."""
     text = escape(title)
     # Every part is built above from numbers and escaped names.
     return Markup(
@@ -210,7 +223,7 @@ def _thinned(points: list[Point]) -> list[Point]:
     return [(run[len(run) // 2][0], math.fsum(p[1] for p in run) / len(run)) for run in runs]
 
 
-def _nice_scale(low: float, high: float, start: float, end: float, most_ticks: int) -> _Scale:
+def nice_scale(low: float, high: float, start: float, end: float, most_ticks: int) -> Scale:
     """Return a scale whose ticks are round numbers and whose ends are ticks."""
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
@@ -219,10 +232,11 @@ def _nice_scale(low: float, high: float, start: float, end: float, most_ticks: i
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10, 20) if m * magnitude >= rough)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple(index * step for index in range(first, last + 1))
-    return _Scale(ticks[0], ticks[-1], start, end, ticks)
+    return Scale(ticks[0], ticks[-1], start, end, ticks)
 
 
-def _tick_texts(ticks: Sequence[float]) -> list[str]:
+def tick_texts(ticks: Sequence[float]) -> list[str]:
+    """Return the ticks as text, all with as many decimals as the steps between them need."""
     step = ticks[1] - ticks[0]
     decimals = next((d for d in range(9) if abs(round(step, d) - step) < step * 1e-6), 9)
     return [f"{tick:,.{decimals}f}" for tick in ticks]

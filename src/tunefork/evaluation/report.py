@@ -1,21 +1,25 @@
 """The report: one self-contained page that gives the answer first, then what it rests on.
 
-Nothing is fetched when it is opened, and nothing in it runs but the filter of its own table.
-Entry point: `write_report`.
+Nothing is fetched when it is opened, and nothing in it runs but the filter of its own table. The
+same as Markdown and as data lies beside it. Entry point: `write_report`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from tunefork.core.files import write_text
-from tunefork.evaluation.charts import Curves, Point, loss_chart, score_chart
+from tunefork.core.files import write_json, write_text
+from tunefork.evaluation.bars import ScoreRow, change_chart, score_chart
+from tunefork.evaluation.charts import Curves, Point, loss_chart, share_chart
+from tunefork.evaluation.costs import COST_COLUMNS, cost_rows
 from tunefork.evaluation.gate import Decision, p_text, points
+from tunefork.evaluation.ladder import BASE, Ladder
+from tunefork.evaluation.overfit import Memorised, Turn, find_turn
 from tunefork.evaluation.probe import Forgetting
 
 _WIDE_PIXELS, _NARROW_PIXELS = 760, 340
@@ -32,7 +36,7 @@ _MEANINGS: dict[Decision, str] = {
 
 
 class SideBySide(NamedTuple):
-    """One golden question with the answers of base and tuned model."""
+    """One golden question with the answers of base and tuned model, or whatever else is shown."""
 
     question: str
     reference: str | None
@@ -48,6 +52,17 @@ class SideBySide(NamedTuple):
         if self.base_passed == self.tuned_passed:
             return "same"
         return "won" if self.tuned_passed else "lost"
+
+
+@dataclass(frozen=True)
+class DataFinding:
+    """One thing that a check found in the training data."""
+
+    severity: Literal["error", "warning", "note"]
+    message: str
+    count: int = 0
+    hint: str = ""
+    example: str = ""
 
 
 class Setting(NamedTuple):
@@ -90,6 +105,13 @@ class Report:
         facts: (name, value) with units, such as `("Adapter size", "1.2 MB")`.
         highlight: The example on top.
         mask_preview: Rows as the trainer sees them: (text, trained) of each token.
+        recommendation: What to do, in plain words.
+        ladder: Every way that was measured, with its cost; `scores` are its scores then.
+        chosen: The rung that is recommended.
+        suites: Forgetting on each suite, by its name; with `forgetting` where that is not among.
+        remembered: (step, share of general questions right) of each checkpoint.
+        memorised: How much of the training rows the model knows by heart.
+        findings: What was found in the training data.
     """
 
     title: str
@@ -111,14 +133,58 @@ class Report:
     facts: tuple[tuple[str, str], ...] = ()
     highlight: Highlight | None = None
     mask_preview: tuple[tuple[tuple[str, bool], ...], ...] = ()
+    recommendation: str = ""
+    ladder: Ladder | None = None
+    chosen: str | None = None
+    suites: tuple[tuple[str, Forgetting], ...] = ()
+    remembered: tuple[Point, ...] = ()
+    memorised: Memorised | None = None
+    findings: tuple[DataFinding, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """The verdict in two words."""
+        return _HEADLINES[self.verdict]
+
+    @property
+    def meaning(self) -> str:
+        """The verdict as a sentence."""
+        return _MEANINGS[self.verdict]
+
+    @property
+    def turn(self) -> Turn | None:
+        """Where held-out loss turned."""
+        return find_turn(self.training, self.validation)
+
+    @property
+    def forgotten(self) -> dict[str, Forgetting]:
+        """What was forgotten, by what was asked."""
+        general = {"General knowledge": self.forgetting} if self.forgetting else {}
+        return {**general, **dict(self.suites)}
+
+    @property
+    def rows(self) -> list[ScoreRow]:
+        """The score of each way that was measured, the least effort first."""
+        chosen = self.chosen if self.ladder is not None else "tuned"
+        notes = (
+            {rung.name: rung.climbed.effort for rung in self.ladder.rungs} if self.ladder else {}
+        )
+        return [
+            ScoreRow(name, *values, notes.get(name, ""), name == chosen)
+            for name, values in self.scores.items()
+        ]
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the page, whole or not at all.
+    """Write the page, and the same as Markdown and JSON beside it; each whole or not at all.
 
     Raises:
-        RunError: The file cannot be written.
+        RunError: A file cannot be written.
     """
+    from tunefork.evaluation.report_text import report_data, report_markdown
+
+    write_json(path.with_suffix(".json"), report_data(report))
+    write_text(path.with_suffix(".md"), report_markdown(report))
     write_text(path, render_report(report))
 
 
@@ -133,30 +199,63 @@ def render_report(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = _coded
     rows = [SideBySide(*row) for row in report.side_by_side]
     outcomes = [row.outcome for row in rows]
-    curves = Curves(
-        report.training, report.validation, report.base_validation_loss, report.best_step
-    )
     sizes = (("wide", _WIDE_PIXELS), ("narrow", _NARROW_PIXELS))
     return environment.get_template("report.html.j2").render(
         report=report,
-        headline=_HEADLINES[report.verdict],
-        meaning=_MEANINGS[report.verdict],
         figures=_figures(report),
-        score_charts=[(size, score_chart(report.scores, width)) for size, width in sizes],
-        loss_charts=[(size, chart) for size, w in sizes if (chart := loss_chart(curves, w))],
+        charts=_charts(report, sizes),
         lineage_pictures=_lineage_pictures(report, sizes),
+        cost_columns=COST_COLUMNS,
+        costs=cost_rows(report.ladder) if report.ladder is not None else [],
         rows=rows,
         settings=[Setting(*row) for row in report.settings],
         counts={name: outcomes.count(name) for name in ("won", "lost", "same")},
         points=points,
+        p_text=p_text,
     )
 
 
-def _lineage_pictures(
-    report: Report, sizes: tuple[tuple[str, int], ...]
-) -> list[tuple[str, Markup]]:
+def _coded(text: str) -> Markup:
+    """Return a sentence as HTML, what stands between backticks as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one is alone
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts)
+    )
+
+
+_Sizes = tuple[tuple[str, int], ...]
+_Charts = list[tuple[str, Markup]]
+
+
+def _charts(report: Report, sizes: _Sizes) -> dict[str, _Charts]:
+    """Return each chart for wide and for narrow screens; none where there is nothing to draw."""
+    curves = Curves(
+        report.training,
+        report.validation,
+        report.base_validation_loss,
+        report.best_step,
+        report.turn,
+    )
+    base = report.scores.get(BASE)
+    across = base[0] if base is not None else None
+    drawn: dict[str, Callable[[int], Markup | None]] = {
+        "scores": lambda width: score_chart(report.rows, width, across) if report.rows else None,
+        "losses": lambda width: loss_chart(curves, width),
+        "changes": lambda width: change_chart(report.forgotten, width),
+        "remembered": lambda width: share_chart(report.remembered, width, "General knowledge"),
+    }
+    return {
+        name: [(size, chart) for size, width in sizes if (chart := draw(width)) is not None]
+        for name, draw in drawn.items()
+    }
+
+
+def _lineage_pictures(report: Report, sizes: _Sizes) -> _Charts:
     """Return the picture of the model's origin for each size; none where there is no origin."""
     if report.origin is None:
         return []
@@ -181,6 +280,9 @@ def _figures(report: Report) -> list[tuple[str, str, str]]:
     if report.forgetting is not None:
         note = f"of {report.forgetting.items:,} general questions"
         found.append(("General knowledge", f"{_signed(-report.forgetting.drop)} points", note))
+    if report.memorised is not None:
+        note = f"{report.memorised.exact} of {report.memorised.rows} training rows asked"
+        found.append(("Learned by heart", f"{points(report.memorised.share)} %", note))
     return found
 
 

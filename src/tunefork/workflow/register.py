@@ -44,6 +44,8 @@ _RUN_FILES = (
     "metrics.jsonl",
     "evaluation.json",
     "report.html",
+    "report.json",
+    "report.md",
 )
 _OWN = "model"  # the score of a model that was measured alone
 
