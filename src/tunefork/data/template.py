@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2 import nodes, utils
+from jinja2 import meta, nodes, utils
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -60,8 +60,12 @@ class ChatTemplate:
     ) -> None:
         self._variables = dict(special_tokens)
         self._source, self._date = source, date
+        self._is_asked_for_tools = False
         try:
             environment = _environment(date)
+            self._is_asked_for_tools = "tools" in meta.find_undeclared_variables(
+                environment.parse(source)
+            )
             # Names as a plain dict: what `from_string` chains is copied slowly for every row.
             self._template = jinja2.Template.from_code(
                 environment, environment.compile(source), dict(environment.globals)
@@ -72,6 +76,16 @@ class ChatTemplate:
                 where="chat template",
                 hint="correct `chat_template.jinja` in the model folder",
             ) from error
+
+    @property
+    def source(self) -> str:
+        """The template as it was given."""
+        return self._source
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether tools that are offered show up in the text."""
+        return self._is_asked_for_tools
 
     def render(
         self,

@@ -66,6 +66,7 @@ def run_project(
     out: Path | None = None,
     resume: bool = False,
     halvings: int = 0,
+    snapshots: Path | None = None,
     sink: Sink,
 ) -> dict[str, Any]:
     """Train (see `train_project`), measure and decide; return what `run --json` prints.
@@ -77,7 +78,9 @@ def run_project(
     base = find_base(project.spec.base, relative_to=project.folder)
     base_hash = base.hash()
     golden = tuple(load_golden(project.path(project.spec.golden))) if project.spec.golden else ()
-    trained = train_project(project, out=out, resume=resume, halvings=halvings, sink=sink)
+    trained = train_project(
+        project, out=out, resume=resume, halvings=halvings, snapshots=snapshots, sink=sink
+    )
     prepared = trained.prepared or prepare_again(trained.project, sink, trained.run.kept_out)
     n_leaked = _count_leaked(golden, prepared.asked, sink)
     opened = open_model(str(trained.run.path))

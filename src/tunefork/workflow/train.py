@@ -36,6 +36,7 @@ from tunefork.workflow.runs import (
     pin_date,
     write_record,
 )
+from tunefork.workflow.snapshots import Snapshots
 from tunefork.workflow.spec import Project
 
 
@@ -57,6 +58,7 @@ def train_project(
     halvings: int = 0,
     is_registered: bool = True,
     kept_out: Prompts | None = None,
+    snapshots: Path | None = None,
     sink: Sink,
 ) -> Trained:
     """Train a project's model, or return the finished one.
@@ -69,6 +71,7 @@ def train_project(
         is_registered: Write data, run and model into the registry.
         kept_out: Questions whose rows are left out; by default the golden ones, or those that
             the run to be resumed has left out.
+        snapshots: Where to keep the model as it is at each of the last checkpoints.
         sink: Receives what happens.
 
     Raises:
@@ -89,14 +92,24 @@ def train_project(
             derived = derive(project.spec, base, prepared.data, begun=run.strategy)
             plan = halved(derived, halvings)
             sink(SettingsChosen(plan.origins))
-            result = _train(project, run, prepared, plan, resume=resume, sink=sink)
+            keeping = Snapshots(snapshots, project, run, base, plan) if snapshots else None
+            result = _train(
+                project, run, prepared, plan, resume=resume, snapshots=keeping, sink=sink
+            )
         if is_registered:
             register_run(run, base, data, sink)
     return Trained(run, project, result, prepared)
 
 
 def _train(
-    project: Project, run: RunFolder, prepared: Prepared, plan: Derived, *, resume: bool, sink: Sink
+    project: Project,
+    run: RunFolder,
+    prepared: Prepared,
+    plan: Derived,
+    *,
+    resume: bool,
+    snapshots: Snapshots | None = None,
+    sink: Sink,
 ) -> dict[str, Any]:
     base = prepared.base
     keep_freed_memory()
@@ -125,7 +138,7 @@ def _train(
         data,
         settings,
         store,
-        MetricsFile(run.metrics, sink),
+        MetricsFile(run.metrics, snapshots.sink(model, sink) if snapshots else sink),
         plan.strategy.rate_factors(model),
     )
     _check_base(base, run, frozen_hash, plan.strategy, model)

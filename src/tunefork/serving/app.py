@@ -1,0 +1,46 @@
+"""The application: routes, gates before them, and errors in one shape."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from tunefork import __version__
+from tunefork.serving import chat, completions, files, health, job_events, jobs, models
+from tunefork.serving.context import Context
+from tunefork.serving.errors import install
+from tunefork.serving.guard import Access, Guard
+from tunefork.serving.limits import BodyLimit
+
+_ROUTERS = (
+    models.router,
+    chat.router,
+    completions.router,
+    files.router,
+    jobs.router,
+    job_events.router,
+    health.router,
+)
+
+
+def create_app(context: Context, access: Access) -> FastAPI:
+    """Return the application.
+
+    Args:
+        context: The parts of the server.
+        access: Who may ask.
+    """
+    app = FastAPI(
+        title="tunefork",
+        version=__version__,
+        description="Fine-tuning and serving on your own machine, in OpenAI's shapes.",
+        docs_url=None,  # it would fetch its scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    install(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.add_middleware(BodyLimit, limits=context.limits)
+    app.add_middleware(Guard, access=access)  # the outermost: it reads no body
+    return app

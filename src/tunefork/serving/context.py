@@ -1,0 +1,38 @@
+"""What every route is given: models, files, jobs, limits, and who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from tunefork.serving.catalogue import Catalogue
+from tunefork.serving.guard import OWNER
+from tunefork.serving.keeper import Keeper
+from tunefork.serving.limits import Limits
+from tunefork.serving.store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """The parts of a running server."""
+
+    catalogue: Catalogue
+    limits: Limits
+    store: Store
+    keeper: Keeper
+
+
+def _context(request: Request) -> Context:
+    found = request.app.state.context
+    assert isinstance(found, Context)
+    return found
+
+
+def _owner() -> str:
+    return OWNER
+
+
+Parts = Annotated[Context, Depends(_context)]
+Owner = Annotated[str, Depends(_owner)]

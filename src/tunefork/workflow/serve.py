@@ -1,0 +1,137 @@
+"""`serve`: wire the server's parts together: bases, models, files, jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunefork.core.allocator import quick_allocator
+from tunefork.core.errors import UsageError
+from tunefork.core.events import Noted, Sink
+from tunefork.core.files import home
+from tunefork.inference.engine import EngineSettings
+from tunefork.models import find_base
+from tunefork.serving.app import create_app
+from tunefork.serving.catalogue import Catalogue
+from tunefork.serving.context import Context
+from tunefork.serving.guard import Access
+from tunefork.serving.keeper import Keeper, Workers
+from tunefork.serving.limits import Limits
+from tunefork.serving.store import open_store
+from tunefork.serving.tuned import JobModels
+from tunefork.workflow.served_bases import LoadedBases
+from tunefork.workflow.served_models import Names, ServedModels
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_DRAIN_S = 5.0  # for answers that are under way when the server stops
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What to serve, and how much at once.
+
+    Attributes:
+        bases: Bases that are loaded at the start, and that jobs may tune.
+        names: More names for them: what OpenAI's bases stand for here.
+        embedders: Models that make embeddings.
+        jobs: How many jobs run at once; at most one on each GPU.
+        most_bases: How many bases may be in memory, those of `full` models among them.
+        rows: Answers that are computed together.
+        key_variable: The environment variable with the key to ask for.
+        limits: What one request may take.
+    """
+
+    bases: tuple[str, ...] = ("tiny",)
+    names: Mapping[str, str] = field(default_factory=dict)
+    embedders: tuple[str, ...] = ()
+    jobs: int = 1
+    most_bases: int = 4
+    rows: int = 32
+    key_variable: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def access(self) -> Access:
+        """Who may ask.
+
+        Raises:
+            UsageError: The variable that should hold the key is empty.
+        """
+        if self.key_variable is None:
+            return Access()
+        key = os.environ.get(self.key_variable, "").strip()
+        if not key:
+            raise UsageError(
+                f"the environment variable `{self.key_variable}` holds no key",
+                hint="set it to a long random text",
+            )
+        return Access(key)
+
+
+@contextlib.contextmanager
+def serving(settings: ServeSettings, sink: Sink) -> Iterator[FastAPI]:
+    """Give the application with all of its parts running; they end with it, but for jobs.
+
+    Raises:
+        UsageError: The settings do not fit together.
+        ModelError: A base cannot be used.
+        RunError: Another server uses the home folder.
+    """
+    folder = (home() / "serving").resolve()
+    bases = _bases(settings)
+    embedders = {name: find_base(name).address for name in settings.embedders}
+    loaded = LoadedBases(
+        max(settings.most_bases, len(settings.bases)), EngineSettings(rows=settings.rows)
+    )
+    backend = ServedModels(Names(bases, embedders, folder / "jobs"), loaded)
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(open_store(folder))
+        stack.callback(loaded.close, _DRAIN_S)
+        for name in settings.bases:
+            model = backend.find(name)
+            assert model is not None, "it was named"
+            sink(Noted(f"Loading `{name}`"))
+            backend.host(model)
+        keeper = Keeper(store, _workers(settings))
+        keeper.start()
+        stack.callback(keeper.close)
+        catalogue = Catalogue(backend, JobModels(store, backend))
+        context = Context(catalogue, settings.limits, store, keeper)
+        yield create_app(context, settings.access)
+
+
+def _bases(settings: ServeSettings) -> dict[str, str]:
+    found = {name: find_base(name).address for name in settings.bases}
+    for name, base in settings.names.items():
+        if base not in found:
+            raise UsageError(
+                f"`{name}` is to stand for `{base}`, which is no base that is served",
+                hint=f"add `--base {base}`",
+            )
+        if name in found or name.startswith("ft:"):
+            raise UsageError(f"`{name}` is taken already", hint="choose another name")
+        found[name] = found[base]
+    return found
+
+
+def _workers(settings: ServeSettings) -> Workers:
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    names = [str(n) for n in range(n_gpus)] or [f"cpu-{n}" for n in range(settings.jobs)]
+    environment = {"TUNEFORK_HOME": str(Path(home()).resolve()), **quick_allocator()}
+    if settings.key_variable is not None:
+        environment[settings.key_variable] = ""  # no job needs it
+    return Workers(
+        # `-P`: files of the folder that the server was started in are no modules.
+        command=(sys.executable, "-P", "-m", "tunefork.workflow.job"),
+        devices=tuple(names[: settings.jobs]),
+        environment=environment,
+    )
