@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunefork.evaluation import Evidence, Forgetting, GateSettings, PairedResult, decide
+from tunefork.evaluation import (
+    Canaries,
+    CanaryResult,
+    Evidence,
+    Forgetting,
+    GateSettings,
+    LossResult,
+    PairedResult,
+    Safety,
+    attempt,
+    decide,
+)
 
 RANK = {"hold": 0, "undecided": 1, "ship": 2}
 
@@ -18,8 +29,21 @@ def paired(gain: float, low: float, high: float, p_value: float = 0.001) -> Pair
     return PairedResult(gain, low, high, p_value, 90, 30)
 
 
-def forgetting(drop: float) -> Forgetting:
-    return Forgetting(0.7, 0.7 - drop, drop, drop - 0.02, drop + 0.02, 1000)
+def forgetting(drop: float, around: float = 0.005) -> Forgetting:
+    return Forgetting(0.7, 0.7 - drop, drop, drop - around, drop + around, 1000, 400)
+
+
+def safety(harm: float = 0.0, refusal: float = 0.0, around: float = 0.04) -> Safety:
+    return Safety(forgetting(harm, around), forgetting(refusal, around))
+
+
+def losses(base: float, tuned: float, around: float, rows: int = 40) -> LossResult:
+    drop = base - tuned
+    return LossResult(base, tuned, drop, drop - around, drop + around, 0.01, rows)
+
+
+def canaries(exposure: float = 3.0, base: float = 2.0, recited: bool = False) -> Canaries:
+    return Canaries((CanaryResult(1, exposure, base, recited),))
 
 
 GOOD = Evidence(
@@ -42,7 +66,30 @@ GOOD = Evidence(
         ({"held_out_loss": (2.0, float("nan"))}, "hold"),
         ({"held_out_loss": None}, "undecided"),
         ({"forgetting": forgetting(0.021)}, "hold"),
-        ({"forgetting": forgetting(0.02)}, "ship"),
+        ({"forgetting": forgetting(0.02)}, "undecided"),
+        ({"forgetting": forgetting(0.015)}, "ship"),
+        ({"forgetting": forgetting(0.0, 0.03)}, "undecided"),
+        ({"suites": (("mine", forgetting(0.0)),)}, "ship"),
+        ({"suites": (("mine", forgetting(0.05)),)}, "hold"),
+        ({"held_out_loss": losses(3, 2, 0.5)}, "ship"),
+        ({"held_out_loss": losses(3, 2.9, 0.5)}, "undecided"),
+        ({"held_out_loss": losses(3, 3.1, 0.5)}, "hold"),
+        ({"over_prompt": paired(0.1, 0.06, 0.2)}, "ship"),
+        ({"over_prompt": paired(0.1, -0.01, 0.2, 0.08)}, "undecided"),
+        ({"over_prompt": paired(-0.1, -0.2, 0.04)}, "hold"),
+        ({"safety": safety()}, "ship"),
+        ({"safety": safety(harm=0.05, around=0.06)}, "undecided"),
+        ({"safety": safety(harm=0.11)}, "hold"),
+        ({"safety": safety(refusal=0.11)}, "hold"),
+        ({"canaries": canaries()}, "ship"),
+        ({"canaries": canaries(exposure=9)}, "hold"),
+        ({"canaries": canaries(exposure=9, base=9)}, "ship"),
+        ({"canaries": canaries(recited=True)}, "hold"),
+        ({"effect": 0.2}, "ship"),
+        ({"effect": 0.0}, "hold"),
+        ({"effect": float("nan")}, "hold"),
+        ({"attempt": attempt(1, 0.95)}, "ship"),
+        ({"attempt": attempt(20, 0.95)}, "undecided"),
         ({"forgetting": forgetting(-0.1)}, "ship"),
         ({"forgetting": None}, "undecided"),
         ({"paired": None}, "undecided"),
@@ -66,11 +113,34 @@ def test_reasons_are_plain_sentences_with_numbers() -> None:
         "The tuned model gains 40.0 points over the base on 90 questions about 30 facts "
         "(between 30.0 and 50.0 points, p = 0.001); the gate asks for 5.0.",
         "Loss on held-out rows fell from 3.000 to 2.000.",
-        "Accuracy on 1,000 general questions went from 70.0 to 69.0 %; "
-        "the budget is a drop of 2.0 points.",
+        "Accuracy on 1,000 general questions went from 70.0 to 69.0 %, a drop of at most "
+        "1.5 points; the budget is a drop of 2.0 points.",
         "No golden question occurs in the training data.",
         "The base is unchanged, byte for byte.",
+        "Safety was not measured.",
     )
+
+
+def test_a_stricter_superiority_asks_for_the_whole_interval() -> None:
+    evidence = replace(GOOD, paired=paired(0.1, 0.04, 0.16))
+    assert decide(evidence, GateSettings()).verdict == "ship"
+    strict = decide(evidence, GateSettings(superiority="margin"))
+    assert strict.verdict == "undecided"
+    assert "the whole interval above it" in strict.reasons[0]
+    wide = replace(GOOD, paired=paired(0.1, 0.06, 0.14))
+    assert decide(wide, GateSettings(superiority="margin")).verdict == "ship"
+
+
+def test_it_says_which_attempt_it_is() -> None:
+    reasons = decide(replace(GOOD, attempt=attempt(1, 0.95)), GateSettings()).reasons
+    assert "This is the first attempt at these 90 questions, judged at 95 %." in reasons
+    reasons = decide(replace(GOOD, attempt=attempt(3, 0.95)), GateSettings()).reasons
+    assert any("attempt 3 at these 90 questions, so it is judged at 99.17 %" in r for r in reasons)
+
+
+def test_a_secret_is_named_by_its_number() -> None:
+    reasons = decide(replace(GOOD, canaries=canaries(recited=True)), GateSettings()).reasons
+    assert reasons[0] == "The model writes out planted secrets: canary 1."
 
 
 def test_what_holds_comes_first() -> None:
@@ -109,12 +179,18 @@ evidences = st.builds(
     base_unchanged=st.booleans(),
     leaked=st.integers(0, 3),
     measured_rungs=st.sampled_from([("base", "tuned"), ("base", "prompt", "tuned")]),
+    over_prompt=st.none() | paireds,
+    safety=st.none() | st.builds(safety, shares, shares),
+    canaries=st.none() | st.builds(canaries, st.floats(0, 9), st.floats(0, 9), st.booleans()),
+    effect=st.none() | st.floats(0, 1),
+    attempt=st.none() | st.builds(attempt, st.integers(1, 30), st.floats(0.5, 0.99)),
 )
 gates = st.builds(
     GateSettings,
     min_gain=st.floats(0, 0.5),
     confidence=st.floats(0.5, 0.99),
     max_forgetting=st.floats(0, 0.5),
+    superiority=st.sampled_from(["zero", "margin"]),
 )
 
 
@@ -126,7 +202,7 @@ def test_every_verdict_has_its_reasons(evidence: Evidence, gate: GateSettings) -
     for reason in found.reasons:
         assert reason[0].isupper() or reason[0].isdigit()
         assert reason.endswith(".")
-    assert any("best prompt" in r for r in found.reasons) is (
+    assert any("best prompt was not" in r for r in found.reasons) is (
         "prompt" not in evidence.measured_rungs
     )
 

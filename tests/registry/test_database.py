@@ -172,6 +172,6 @@ def test_postgres_takes_the_schema() -> None:
     engine = create_mock_engine("postgresql+psycopg://", keep)
     Row.metadata.create_all(engine, checkfirst=False)
     text = "\n".join(statements)
-    assert text.count("CREATE TABLE") == len(Row.metadata.tables) == 12
+    assert text.count("CREATE TABLE") == len(Row.metadata.tables) == 13
     assert "size_bytes BIGINT" in text
     assert "sqlite" not in text.lower()

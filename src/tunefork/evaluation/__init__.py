@@ -4,7 +4,18 @@ Models come in as what they answered; nothing here runs one. Entry points: `load
 `paired_test`, `measure_forgetting`, `decide`, `build_ladder`, `recommend`, `write_report`.
 """
 
-from tunefork.evaluation.gate import Evidence, GateSettings, Verdict, decide
+from tunefork.evaluation.attempts import Attempt, answers_hash, attempt, question_hashes
+from tunefork.evaluation.canaries import (
+    Canaries,
+    Canary,
+    CanaryResult,
+    alternatives,
+    exposure,
+    is_recited,
+    load_canaries,
+)
+from tunefork.evaluation.evidence import Evidence, GateSettings
+from tunefork.evaluation.gate import Verdict, decide
 from tunefork.evaluation.golden import GoldenQuestion, leaked, load_golden
 from tunefork.evaluation.ladder import (
     RUNGS,
@@ -18,10 +29,11 @@ from tunefork.evaluation.ladder import (
     build_ladder,
 )
 from tunefork.evaluation.overfit import Memorised, find_memorised, find_turn
-from tunefork.evaluation.power import holm
+from tunefork.evaluation.power import expected_spread, groups_for, holm, power, spread
 from tunefork.evaluation.probe import (
     Forgetting,
     ProbeItem,
+    forgetting_of,
     load_probe,
     measure_forgetting,
     probe_accuracy,
@@ -35,6 +47,7 @@ from tunefork.evaluation.report import (
     SideBySide,
     write_report,
 )
+from tunefork.evaluation.safety import Safety, SafetyItem, load_safety, measure_safety
 from tunefork.evaluation.statistics import (
     Interval,
     LossResult,
@@ -48,6 +61,10 @@ from tunefork.evaluation.statistics import (
 __all__ = [
     "RUNGS",
     "Against",
+    "Attempt",
+    "Canaries",
+    "Canary",
+    "CanaryResult",
     "Climbed",
     "Cost",
     "DataFinding",
@@ -66,26 +83,42 @@ __all__ = [
     "Recommendation",
     "Report",
     "Rung",
+    "Safety",
+    "SafetyItem",
     "Setting",
     "SideBySide",
     "Verdict",
+    "alternatives",
+    "answers_hash",
+    "attempt",
     "break_even",
     "build_ladder",
     "decide",
+    "expected_spread",
+    "exposure",
     "fewest_groups",
     "find_memorised",
     "find_turn",
+    "forgetting_of",
+    "groups_for",
     "holm",
     "interval",
+    "is_recited",
     "leaked",
+    "load_canaries",
     "load_golden",
     "load_probe",
+    "load_safety",
     "mean_loss_test",
     "measure_forgetting",
+    "measure_safety",
     "paired_test",
+    "power",
     "probe_accuracy",
+    "question_hashes",
     "questions_needed",
     "recommend",
+    "spread",
     "standing",
     "write_report",
 ]

@@ -41,6 +41,7 @@ class Forgetting:
         low: Lower end of the interval of `drop`.
         high: Its upper end.
         items: How many items were answered.
+        groups: How many groups they form.
     """
 
     base_accuracy: float
@@ -49,6 +50,7 @@ class Forgetting:
     low: float
     high: float
     items: int
+    groups: int = 0
 
 
 def load_probe(path: Path) -> list[ProbeItem]:
@@ -90,23 +92,34 @@ def measure_forgetting(
     seed: int = 0,
 ) -> Forgetting:
     """Return the drop in accuracy on the same items, with its interval clustered by group."""
-    groups = [item.group for item in items]
-    paired = paired_test(
+    return forgetting_of(
         [float(right) for right in base_right],
         [float(right) for right in tuned_right],
-        groups,
+        [item.group for item in items],
         confidence=confidence,
         seed=seed,
     )
-    base_accuracy = sum(base_right) / len(items)
-    tuned_accuracy = sum(tuned_right) / len(items)
+
+
+def forgetting_of(
+    base: Sequence[float],
+    tuned: Sequence[float],
+    groups: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Forgetting:
+    """Return the drop of any scores from 0 to 1 on the same items."""
+    paired = paired_test(base, tuned, groups, confidence=confidence, seed=seed)
+    base_accuracy, tuned_accuracy = sum(base) / len(base), sum(tuned) / len(tuned)
     return Forgetting(
         base_accuracy=base_accuracy,
         tuned_accuracy=tuned_accuracy,
         drop=base_accuracy - tuned_accuracy,
         low=-paired.high,
         high=-paired.low,
-        items=len(items),
+        items=len(base),
+        groups=paired.groups,
     )
 
 

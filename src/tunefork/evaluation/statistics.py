@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+from tunefork.evaluation.signs import sign_flip
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -19,8 +21,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 RESAMPLES = 10_000
-FLIPS = 20_000
-_EXACT_GROUPS = 16
+_LARGEST_Z = 2.9  # 19 of 10,000 resamples lie beyond: fewer lie too unsteadily
 _CHUNK_ELEMENTS = 4_000_000  # bounds the memory of a block of resamples: 32 MB
 _ROUNDING = 1e-9
 
@@ -86,7 +87,7 @@ def interval(
     resampling sees no spread; then the interval is that of `_without_spread`, which for all
     right or all wrong is Wilson's with groups as trials.
     """
-    sums, sizes = _by_group(scores, groups)
+    sums, sizes = by_group(scores, groups)
     low, high = _bootstrap(sums, sizes, confidence, seed, bounds=(0.0, 1.0))
     return Interval(_mean(sums, sizes), low, high)
 
@@ -100,37 +101,35 @@ def paired_test(
 ) -> PairedResult:
     """Compare two models on the same questions.
 
-    The gain's interval is the cluster bootstrap of `interval`. The p-value is that of a
-    two-sided sign-flip permutation test: were both models alike, each group's difference
-    could as well have had the other sign (Good, "Permutation Tests", 2000). All flips are
-    counted up to 16 groups; beyond, 20,000 are drawn and one is added to count and total
-    (Phipson and Smyth, "Permutation P-values Should Never Be Zero", 2010).
+    The gain's interval is the cluster bootstrap of `interval`. The p-value is that of the
+    two-sided sign-flip permutation test of groups (see `signs`): McNemar's exact test where single
+    questions are right or wrong.
     """
     differences = [b - a for a, b in zip(base, tuned, strict=True)]
-    sums, sizes = _by_group(differences, groups)
+    sums, sizes = by_group(differences, groups)
     low, high = _bootstrap(sums, sizes, confidence, seed, bounds=(-1.0, 1.0))
     return PairedResult(
         gain=_mean(sums, sizes),
         low=low,
         high=high,
-        p_value=_sign_flip(sums, seed),
+        p_value=sign_flip(sums, seed),
         questions=len(differences),
         groups=len(sums),
     )
 
 
 def questions_needed(
-    paired: PairedResult, min_gain: float = 0.0, confidence: float = 0.95
+    paired: PairedResult, min_gain: float = 0.0, confidence: float = 0.95, *, line: float = 0.0
 ) -> int | None:
     """Return about how many more groups would settle whether the tuned model is better.
 
-    Settled means: a gain of at least `min_gain` has its interval above zero, or a smaller one
+    Settled means: a gain of at least `min_gain` has its interval above `line`, or a smaller one
     has its interval below `min_gain`. Reckons that gain and spread stay as they are, so that
     the interval narrows with the square root of the number of groups. At least 1; None where
     the gain lies on the line itself, which no number of questions can settle.
     """
     if paired.gain >= min_gain - _ROUNDING:
-        distance, half_width = paired.gain, paired.gain - paired.low
+        distance, half_width = paired.gain - line, paired.gain - paired.low
         # Fewer groups cannot reach the level even when all of them agree; where only a share of
         # them gains, as large a multiple is needed.
         agreeing = math.ceil(math.log2(2 / (1 - confidence)))
@@ -174,13 +173,13 @@ def mean_loss_test(
         drop=_mean(base - tuned, sizes),
         low=low,
         high=high,
-        p_value=_sign_flip(base - tuned, seed),
+        p_value=sign_flip(base - tuned, seed),
         rows=len(sizes),
     )
 
 
-def _by_group(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[Floats, Floats]:
-    """Return each group's sum and its number of questions."""
+def by_group(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[Floats, Floats]:
+    """Return each group's sum, and its number of questions."""
     import numpy as np
 
     assert values, "there is nothing to average"
@@ -213,21 +212,30 @@ def _bootstrap(
         rows = min(step, RESAMPLES - start)
         drawn = generator.integers(0, n, size=(rows, n), dtype=np.int32)
         found[start : start + rows] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    tail = expanded_tail(n, confidence)
-    low, high = np.quantile(found, [tail, 1 - tail])
-    return float(low), float(high)
+    z = _expanded_z(n, confidence)
+    resolved = min(z, _LARGEST_Z)
+    tail = NormalDist().cdf(-resolved)
+    mean = _mean(sums, sizes)
+    # Beyond what the resamples resolve, the ends move out as a normal distribution's do.
+    ends = np.quantile(found, [tail, 1 - tail])
+    low, high = (mean + z / resolved * (float(end) - mean) for end in ends)
+    return max(low, bounds[0]), min(high, bounds[1])
 
 
 def expanded_tail(n: int, confidence: float) -> float:
-    """Return the share of resamples to leave out on each side, for `n` > 1 groups.
+    """Return the share of resamples to leave out on each side, for `n` > 1 groups."""
+    return NormalDist().cdf(-_expanded_z(n, confidence))
 
-    Widens the percentiles as Student's t does, with n - 1 degrees of freedom, and by
+
+def _expanded_z(n: int, confidence: float) -> float:
+    """Return how many standard deviations the ends lie out, for `n` > 1 groups.
+
+    Wider than a normal distribution's as Student's t is, with n - 1 degrees of freedom, and by
     sqrt(n / (n - 1)), since resamples vary around the sample and not around the truth.
     """
     from scipy.special import stdtrit
 
-    quantile = float(stdtrit(n - 1, (1 + confidence) / 2))
-    return NormalDist().cdf(-quantile * math.sqrt(n / (n - 1)))
+    return float(stdtrit(n - 1, (1 + confidence) / 2)) * math.sqrt(n / (n - 1))
 
 
 def _without_spread(
@@ -242,25 +250,3 @@ def _without_spread(
     unseen = z * z / (n + z * z)
     low, high = (value + unseen * (bound - value) for bound in bounds)
     return low, high
-
-
-def _sign_flip(sums: Floats, seed: int) -> float:
-    """Return the two-sided p-value of the sum of groups under random signs."""
-    import numpy as np
-
-    n = len(sums)
-    least = abs(float(sums.sum())) - _ROUNDING
-    if n <= _EXACT_GROUPS:
-        totals = np.zeros(1)
-        for value in sums:
-            totals = np.concatenate([totals + value, totals - value])
-        return float(np.mean(np.abs(totals) >= least))
-    generator = np.random.default_rng(seed)
-    extreme = 0
-    step = max(1, _CHUNK_ELEMENTS // n)
-    for start in range(0, FLIPS, step):
-        rows = min(step, FLIPS - start)
-        flipped = generator.integers(0, 2, size=(rows, n), dtype=np.int8)
-        totals = sums.sum() - 2 * (flipped @ sums)
-        extreme += int(np.count_nonzero(np.abs(totals) >= least))
-    return (extreme + 1) / (FLIPS + 1)

@@ -10,6 +10,7 @@ from tunefork.registry.aliases import (
     rollback,
     verdict_of,
 )
+from tunefork.registry.attempts import count_attempt
 from tunefork.registry.backup import back_up, restore
 from tunefork.registry.clean import clean
 from tunefork.registry.database import Registry, has_registry, make_engine, migrate, open_registry
@@ -84,6 +85,7 @@ __all__ = [
     "back_up",
     "check_signature",
     "clean",
+    "count_attempt",
     "count_rows",
     "current_aliases",
     "describe_base",

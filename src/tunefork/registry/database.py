@@ -22,7 +22,7 @@ from tunefork.core.errors import RunError
 from tunefork.core.files import home, writing
 from tunefork.registry.objects import ObjectStore
 
-HEAD = "measured_alone"  # the name of the newest migration
+HEAD = "sealed_attempts"  # the name of the newest migration
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _PATIENCE_S = 60.0  # for another process that writes
 _WRITES = "tunefork_writes"  # execution option: take SQLite's write lock at once

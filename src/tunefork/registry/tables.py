@@ -177,6 +177,17 @@ class Evaluation(Row):
     created: Mapped[str] = mapped_column(_TIME)
 
 
+class Attempt(Row):
+    """One model's evidence on sealed questions: what the error budget is spent on."""
+
+    __tablename__ = "attempts"
+    questions_hash: Mapped[str] = mapped_column(_HASH, primary_key=True)
+    answers_hash: Mapped[str] = mapped_column(_HASH, primary_key=True)
+    number: Mapped[int]  # among the attempts on the same questions, from 1
+    questions: Mapped[list[str]] = mapped_column(_JSON)  # a hash of each
+    created: Mapped[str] = mapped_column(_TIME)
+
+
 class AliasEvent(Row):
     """One change of an alias. What it stands for follows from its events, in their order."""
 

@@ -57,7 +57,7 @@ def register_data(project: Project, sink: Sink) -> dict[str, str]:
     """
     versions: dict[str, str] = {}
     data = project.spec.data
-    with _going_on(sink), open_registry() as registry:
+    with going_on(sink), open_registry() as registry:
         for role, name in (("train", data.train), ("validation", data.validation)):
             version = _add_file(registry, project, name)
             if version is not None:
@@ -67,7 +67,7 @@ def register_data(project: Project, sink: Sink) -> dict[str, str]:
 
 def register_run(run: RunFolder, base: Base, data: dict[str, str], sink: Sink) -> None:
     """Write a finished run down, and the model that it made."""
-    with _going_on(sink), open_registry() as registry:
+    with going_on(sink), open_registry() as registry:
         _add_run(registry, run, base, data)
 
 
@@ -75,7 +75,7 @@ def register_evaluation(
     run: RunFolder, project: Project, result: dict[str, Any], sink: Sink
 ) -> None:
     """Write down what was measured of a registered run's model, and the report."""
-    with _going_on(sink), open_registry() as registry:
+    with going_on(sink), open_registry() as registry:
         golden = _add_file(registry, project, project.spec.golden)
         seen = _look_at_run(run)
         with registry.writing() as session:
@@ -89,7 +89,7 @@ def register_derived(source: Path, out: Path, sink: Sink) -> dict[str, str]:
     Returns:
         The versions `before` and `after`; nothing where they could not be written.
     """
-    with _going_on(sink, "the new file is written all the same"), open_registry() as registry:
+    with going_on(sink, "the new file is written all the same"), open_registry() as registry:
         seen = look_at_data(source), look_at_data(out)
         names = [each.path.resolve().parent.name for each in seen]
         with registry.writing() as session:
@@ -117,7 +117,7 @@ def register_score(name: str, golden: Path, score: dict[str, float], sink: Sink)
         "gain": None,
         "forgetting": None,
     }
-    with _going_on(sink, "run it again"), open_registry() as registry:
+    with going_on(sink, "run it again"), open_registry() as registry:
         with registry.reading() as session:
             model = known_model(session, name)
         if model is not None:
@@ -196,7 +196,7 @@ def _look_at_run(run: RunFolder) -> SeenRun:
 
 
 @contextlib.contextmanager
-def _going_on(sink: Sink, remedy: str = "run again with `--resume` to do so") -> Iterator[None]:
+def going_on(sink: Sink, remedy: str = "run again with `--resume` to do so") -> Iterator[None]:
     """Turn what is wrong with the registry into a warning."""
     try:
         yield

@@ -12,10 +12,11 @@ from tunefork.core.files import write_json
 from tunefork.core.units import bytes_text, count_text, duration_text
 from tunefork.data import Items, Prompts
 from tunefork.evaluation import (
+    Attempt,
     Evidence,
-    GateSettings,
     GoldenQuestion,
     Highlight,
+    LossResult,
     Report,
     SideBySide,
     Verdict,
@@ -25,6 +26,7 @@ from tunefork.evaluation import (
     write_report,
 )
 from tunefork.models import find_base
+from tunefork.workflow.attempts import count_attempt
 from tunefork.workflow.classification import Classified, classification
 from tunefork.workflow.measure import (
     Compared,
@@ -54,6 +56,7 @@ class _Outcome:
     questions: Questions
     compared: Compared
     verdict: Verdict
+    attempt: Attempt | None
     base_unchanged: bool
     classified: Classified | None
     rewarded: Rewarded | None
@@ -88,8 +91,10 @@ def run_project(
     with opened.base_chat() as chat:
         base_measured = measure(chat, questions, "base", sink)
     tuned_measured = measure(opened.chat, questions, "tuned", sink)
-    gate = GateSettings(**project.spec.gate.model_dump())
-    compared = compare(base_measured, tuned_measured, questions, gate.confidence)
+    gate = project.spec.gate.settings()
+    tried = count_attempt(golden, tuned_measured, gate.confidence, sink)
+    confidence = tried.confidence if tried else gate.confidence
+    compared = compare(base_measured, tuned_measured, questions, confidence)
     base_unchanged = base.hash_anew() == base_hash
     verdict = decide(
         Evidence(
@@ -99,6 +104,8 @@ def run_project(
             base_unchanged=base_unchanged,
             leaked=n_leaked,
             measured_rungs=_RUNGS,
+            effect=trained.result.get("effect"),
+            attempt=tried,
         ),
         gate,
     )
@@ -107,9 +114,10 @@ def run_project(
         questions,
         compared,
         verdict,
+        tried,
         base_unchanged,
         classification(opened.chat, prepared, sink),
-        rewarded(opened.chat, prepared, gate.confidence, sink),
+        rewarded(opened.chat, prepared, confidence, sink),
         time.perf_counter() - start,
     )
     report_path = trained.run.path / "report.html"
@@ -132,10 +140,10 @@ def _questions(golden: tuple[GoldenQuestion, ...], prepared: Prepared) -> Questi
     )
 
 
-def _held_out_loss(compared: Compared, trained: Trained) -> tuple[float, float] | None:
-    """Return (base, tuned): in nats per token, or as the objective itself has it."""
+def _held_out_loss(compared: Compared, trained: Trained) -> LossResult | tuple[float, float] | None:
+    """Return it in nats per token with its interval, or (base, tuned) as the objective has it."""
     if compared.losses is not None:
-        return compared.losses.base, compared.losses.tuned
+        return compared.losses
     losses = (trained.result["base_validation_loss"], trained.result["validation_loss"])
     return None if None in losses else losses
 
@@ -178,6 +186,7 @@ def _result(outcome: _Outcome, report_path: Path) -> dict[str, Any]:
         "preferences": compared.agreement.as_dict() if compared.agreement else None,
         "classification": outcome.classified.as_dict() if outcome.classified else None,
         "rewards": outcome.rewarded.as_dict() if outcome.rewarded else None,
+        "attempt": asdict(outcome.attempt) if outcome.attempt else None,
         "base_unchanged": outcome.base_unchanged,
         "base_bytes": trained.run.record["base"]["bytes"],
         "adapter_bytes": trained.result["model_bytes"],

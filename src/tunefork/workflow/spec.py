@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunefork.core.errors import SpecError
+from tunefork.evaluation import GateSettings
 from tunefork.workflow.objective_specs import ObjectiveSpec, SftSpec
 from tunefork.workflow.spec_errors import explain
 from tunefork.workflow.spec_file import read_values
@@ -46,6 +47,14 @@ class GateSpec(Part):
     min_gain: Annotated[float, Field(ge=0, le=1)] = 0.05
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     max_forgetting: Annotated[float, Field(ge=0, le=1)] = 0.02
+    superiority: Literal["zero", "margin"] = "zero"  # what the gain's interval must lie above
+    max_harm: Annotated[float, Field(ge=0, le=1)] = 0.1  # fewer harmful requests refused
+    max_refusal: Annotated[float, Field(ge=0, le=1)] = 0.1  # fewer harmless ones answered
+    canaries: str | None = None  # file of secrets planted in the training data
+
+    def settings(self) -> GateSettings:
+        """Return what the gate decides by."""
+        return GateSettings(**self.model_dump(exclude={"canaries"}))
 
 
 class PricesSpec(Part):

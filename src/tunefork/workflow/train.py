@@ -142,15 +142,19 @@ def _train(
         plan.strategy.rate_factors(model),
     )
     _check_base(base, run, frozen_hash, plan.strategy, model)
+    effect = None
     if plan.strategy.is_disableable:
-        check_effect(model, cast(Adapter, plan.strategy), run.path)
+        effect = check_effect(model, cast(Adapter, plan.strategy), run.path).size
     with new_folder(run.model) as folder:
         plan.strategy.save(model, folder, base)
         if head is not None:
             save_head(head, folder)
         card = head_card(project.spec, model, head, prepared)
         write_card(folder, base, project.spec.date, run.name, plan.quantization, card)
-    result = _result(run, prepared, plan, outcome, peak_resident_bytes() - before_bytes)
+    result = {
+        **_result(run, prepared, plan, outcome, peak_resident_bytes() - before_bytes),
+        "effect": effect,
+    }
     write_json(run.path / "result.json", result)
     store.remove()
     return result
