@@ -88,6 +88,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     spec = write_project(folder / "project", base, strategy=strategy)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "general_probe", small_probe)
+        patch.setenv("TUNEFORK_HOME", str(folder / "home"))  # where attempts are counted
         result = run_project(load_project(spec), out=folder / "run", sink=no_sink)
     return _Ran(family, strategy, base, before, spec, folder / "run", result)
 
@@ -199,6 +200,7 @@ def test_a_full_result_is_an_ordinary_model_folder(ran: _Ran) -> None:
 def test_a_finished_run_is_measured_again_without_training(
     ran: _Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TUNEFORK_HOME", str(ran.out.parent / "home"))
     monkeypatch.setattr(run_module, "general_probe", small_probe)
     seen: list[Event] = []
     again = run_project(load_project(ran.spec), out=ran.out, resume=True, sink=seen.append)

@@ -56,7 +56,7 @@ def load_golden(path: Path) -> list[GoldenQuestion]:
         DataError: The file cannot be read, or lines of it cannot be used; all bad lines are
             in the one error.
     """
-    return read_items(path, _question)
+    return read_items(path, golden_question)
 
 
 def leaked(golden: Iterable[GoldenQuestion], asked: Prompts) -> list[GoldenQuestion]:
@@ -64,7 +64,12 @@ def leaked(golden: Iterable[GoldenQuestion], asked: Prompts) -> list[GoldenQuest
     return [question for question in golden if question.text in asked]
 
 
-def _question(record: Record) -> GoldenQuestion:
+def golden_question(record: Record) -> GoldenQuestion:
+    """Return the golden question that a line holds.
+
+    Raises:
+        DataError: It holds none.
+    """
     # An empty cell of a table stands for a field that is not there.
     fields = {key: value for key, value in record.fields.items() if value not in (None, "")}
     where = record.where

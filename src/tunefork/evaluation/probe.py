@@ -63,7 +63,7 @@ def load_probe(path: Path) -> list[ProbeItem]:
         DataError: The file cannot be read, or lines of it cannot be used; all bad lines are
             in the one error.
     """
-    return read_items(path, _item)
+    return read_items(path, probe_item)
 
 
 def probe_accuracy(
@@ -123,7 +123,12 @@ def forgetting_of(
     )
 
 
-def _item(record: Record) -> ProbeItem:
+def probe_item(record: Record) -> ProbeItem:
+    """Return the item that a line holds.
+
+    Raises:
+        DataError: It holds none.
+    """
     fields, where = record.fields, record.where
     for key in fields:
         if key not in _KNOWN:

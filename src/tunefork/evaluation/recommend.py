@@ -17,7 +17,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tunefork.evaluation.gate import Decision, GateSettings, more_questions, points
+from tunefork.evaluation.evidence import GateSettings
+from tunefork.evaluation.gate import Decision, more_questions, points
 from tunefork.evaluation.ladder import (
     BASE,
     LARGER,

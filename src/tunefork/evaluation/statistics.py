@@ -205,13 +205,7 @@ def _bootstrap(
     means = sums / sizes
     if np.ptp(means) <= _ROUNDING:
         return _without_spread(float(means[0]), n, confidence, bounds)
-    generator = np.random.default_rng(seed)
-    found = np.empty(RESAMPLES)
-    step = max(1, _CHUNK_ELEMENTS // n)
-    for start in range(0, RESAMPLES, step):
-        rows = min(step, RESAMPLES - start)
-        drawn = generator.integers(0, n, size=(rows, n), dtype=np.int32)
-        found[start : start + rows] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    found = _resampled(sums, sizes, np.random.default_rng(seed))
     z = _expanded_z(n, confidence)
     resolved = min(z, _LARGEST_Z)
     tail = NormalDist().cdf(-resolved)
@@ -220,6 +214,25 @@ def _bootstrap(
     ends = np.quantile(found, [tail, 1 - tail])
     low, high = (mean + z / resolved * (float(end) - mean) for end in ends)
     return max(low, bounds[0]), min(high, bounds[1])
+
+
+def _resampled(sums: Floats, sizes: Floats, generator: np.random.Generator) -> Floats:
+    """Return the means of resampled groups."""
+    import numpy as np
+
+    n = len(sums)
+    kinds, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
+    if 2 * len(kinds) <= n:  # groups alike are drawn together: how many of each kind
+        drawn = generator.multinomial(n, counts / n, size=RESAMPLES)
+        totals: Floats = (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1])
+        return totals
+    found = np.empty(RESAMPLES)
+    step = max(1, _CHUNK_ELEMENTS // n)
+    for start in range(0, RESAMPLES, step):
+        rows = min(step, RESAMPLES - start)
+        drawn = generator.integers(0, n, size=(rows, n), dtype=np.int32)
+        found[start : start + rows] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    return found
 
 
 def expanded_tail(n: int, confidence: float) -> float:
