@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask small models a few of the requests of the safety probe, not all."""
+    abilities = sys.modules.get("tunefork.workflow.abilities")
+    if abilities is not None:
+        load = abilities.load_safety
+        monkeypatch.setattr(abilities, "load_safety", lambda: load()[::16])
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,6 @@ from tunefork.evaluation import (
     GateSettings,
     attempt,
     decide,
-    expected_spread,
     forgetting_of,
     interval,
     paired_test,
@@ -169,7 +168,7 @@ def test_the_gate_finds_gains_as_often_as_predicted(n: int, gain: float, facts: 
         base, tuned = (moved < 0).astype(float), (moved > 0).astype(float)
         answers = Answers(base.tolist(), tuned.tolist(), list(range(facts)))
         shipped += ships(answers, GateSettings())
-    predicted = power(gain, expected_spread(gain), facts, min_gain=0.05)
+    predicted = power(gain, facts, min_gain=0.05)
     print(f"\ngain {gain} on {facts}: {shipped / n:.3f} ship, {predicted:.3f} predicted")
     allowed = 0.05 if n >= 2000 else 0.05 + 3.3 * np.sqrt(predicted * (1 - predicted) / n)
     assert shipped / n == pytest.approx(predicted, abs=allowed)

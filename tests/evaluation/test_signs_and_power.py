@@ -93,7 +93,7 @@ def test_holm_by_hand() -> None:
 @pytest.mark.parametrize(("gain", "groups"), [(0.1, 60), (0.15, 100), (0.2, 60), (0.3, 30)])
 def test_power_is_as_predicted(gain: float, groups: int) -> None:
     """Within 5 points, and the error of 2,000 simulated comparisons."""
-    predicted = power(gain, expected_spread(gain), groups)
+    predicted = power(gain, groups, spread=expected_spread(gain))
     generator = np.random.default_rng(groups)
     won, lost = (0.4 + gain) / 2, (0.4 - gain) / 2
     drawn = generator.choice([1.0, -1.0, 0.0], p=[won, lost, 0.6], size=(2000, groups))
@@ -104,9 +104,11 @@ def test_power_is_as_predicted(gain: float, groups: int) -> None:
 def test_as_many_groups_as_it_said_find_the_gain() -> None:
     needed = groups_for(0.1)
     assert needed is not None
-    assert power(0.1, expected_spread(0.1), needed) >= 0.8
-    assert power(0.1, expected_spread(0.1), needed - 1) < 0.8
-    assert 300 < needed < 330  # 2.8² * 0.39 / 0.01
+    assert power(0.1, needed) >= 0.8 > power(0.1, needed - 1)
+    spread_known = groups_for(0.1, spread=expected_spread(0.1))
+    assert spread_known is not None
+    assert 300 < spread_known < 330  # 2.8² * 0.39 / 0.01
+    assert spread_known <= needed < 1.1 * spread_known
     assert groups_for(0.0) is None
     assert groups_for(1.0) == 6  # six signs are the fewest that reach 5 %
 

@@ -57,12 +57,17 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Validated:
-    """Held-out loss after `step` steps; `is_best` where it is the lowest so far."""
+    """Held-out loss after `step` steps; `is_best` where these weights are the result so far.
+
+    That is the lowest loss of weights that forgot no more than they may. `forgetting` is by how
+    much accuracy on general questions is lower than the base's, where that was measured.
+    """
 
     step: int
     loss: float
     is_best: bool
     metrics: Mapping[str, float] = field(default_factory=dict)
+    forgetting: float | None = None
 
 
 @dataclass(frozen=True)

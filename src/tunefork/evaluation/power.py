@@ -13,6 +13,7 @@ _Name = TypeVar("_Name", bound=Hashable)
 DISCORDANT = 0.4  # share of questions that only one of two models has right, where it is unknown
 WANTED_POWER = 0.8  # the custom of most fields
 _MOST_GROUPS = 1_000_000
+_MOST_COUNTED = 1_000  # questions whose outcomes are counted one by one
 
 
 def spread(base: Sequence[float], tuned: Sequence[float], groups: Sequence[Hashable]) -> float:
@@ -40,22 +41,56 @@ def expected_spread(gain: float, discordant: float = DISCORDANT) -> float:
 
 
 def power(
-    gain: float, spread: float, groups: int, *, confidence: float = 0.95, min_gain: float = 0.0
+    gain: float,
+    groups: int,
+    *,
+    spread: float | None = None,
+    discordant: float = DISCORDANT,
+    confidence: float = 0.95,
+    min_gain: float = 0.0,
 ) -> float:
-    """Return the chance that a true gain is found: the mean of `groups` beyond both lines.
+    """Return the chance that the gate finds a true gain.
 
-    The lines are `min_gain` and what Student's t asks for at this confidence; the mean of groups
-    of this spread follows a noncentral t distribution.
+    Args:
+        gain: The true gain, from 0 to 1.
+        groups: How many facts are asked about.
+        spread: How much the gain differs from group to group; see `spread`. By default questions
+            are single ones, right or wrong, of which a share `discordant` is right for one model
+            only: then every outcome of McNemar's test is counted.
+        discordant: That share.
+        confidence: Of the test.
+        min_gain: What the measured gain must reach as well.
     """
-    from scipy.special import nctdtr, stdtrit
-
     if groups < 2:
         return 0.0
+    if spread is None and groups <= _MOST_COUNTED:
+        return _counted(gain, groups, max(discordant, abs(gain)), confidence, min_gain)
+    from scipy.special import nctdtr, stdtrit
+
+    spread = expected_spread(gain, discordant) if spread is None else spread
     if spread <= 0:
         return float(gain > 0 and gain >= min_gain)
     root = math.sqrt(groups) / spread
     line = max(float(stdtrit(groups - 1, (1 + confidence) / 2)), min_gain * root)
     return 1 - float(nctdtr(groups - 1, gain * root, line))
+
+
+def _counted(gain: float, n: int, discordant: float, confidence: float, min_gain: float) -> float:
+    """Add up the chances of all numbers of questions won and lost that the gate would accept."""
+    import numpy as np
+    from scipy.special import bdtr, stdtrit
+    from scipy.stats import binom
+
+    apart = np.arange(n + 1)[:, None]  # questions that only one of the models has right
+    won = np.arange(n + 1)[None, :]
+    mean = (2 * won - apart) / n
+    error = np.sqrt(np.maximum(apart / n - mean**2, 0) / (n - 1))
+    is_sure = mean - float(stdtrit(n - 1, (1 + confidence) / 2)) * error > 0
+    p_values = 2 * bdtr(np.clip(apart - won, 0, None), apart, 0.5)
+    accepted = (won <= apart) & is_sure & (p_values <= 1 - confidence) & (mean >= min_gain - 1e-9)
+    share_won = (discordant + gain) / (2 * discordant) if discordant else 0.5
+    chances = binom.pmf(apart, n, discordant) * binom.pmf(won, apart, share_won)
+    return float(chances[accepted].sum())
 
 
 def groups_for(
@@ -65,31 +100,31 @@ def groups_for(
     confidence: float = 0.95,
     wanted: float = WANTED_POWER,
 ) -> int | None:
-    """Return the fewest groups with which a true gain is found with the wanted chance.
+    """Return about how many groups it takes to find a true gain with the wanted chance.
 
     Args:
         gain: The gain that the user cares about, from 0 to 1.
-        spread: See `spread`; by default `expected_spread` of the gain.
+        spread: As for `power`.
         confidence: Of the test.
         wanted: The chance.
 
     Returns:
         None where it would take more than a million.
     """
-    spread = expected_spread(gain) if spread is None else spread
     if gain <= 0:
         return None
+
+    def is_enough(groups: int) -> bool:
+        return power(gain, groups, spread=spread, confidence=confidence) >= wanted
+
     low, high = 1, 2
-    while power(gain, spread, high, confidence=confidence) < wanted:
+    while not is_enough(high):
         low, high = high, high * 2
         if high > _MOST_GROUPS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        if power(gain, spread, middle, confidence=confidence) < wanted:
-            low = middle
-        else:
-            high = middle
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
     # Signs alone cannot reach the level with fewer.
     return max(high, math.ceil(math.log2(2 / (1 - confidence))))
 

@@ -2,7 +2,7 @@
 
 from tunefork.training.checkpoint import CheckpointStore, TrainState
 from tunefork.training.loop import TrainResult, train, validate
-from tunefork.training.packing import Plan, TrainingData
+from tunefork.training.packing import Plan, TrainingData, Watch
 from tunefork.training.rehearse import rehearse
 from tunefork.training.room import memory_errors
 from tunefork.training.settings import TrainSettings
@@ -16,6 +16,7 @@ __all__ = [
     "TrainState",
     "TrainStep",
     "TrainingData",
+    "Watch",
     "memory_errors",
     "rehearse",
     "train",

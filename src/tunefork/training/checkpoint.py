@@ -46,10 +46,12 @@ class TrainState:
     seconds: float = 0.0  # spent training, over all sittings
     best_step: int = 0
     best_loss: float | None = None
+    best_drop: float | None = None  # what these weights have forgotten, see `Watch`
+    lowest_loss: float | None = None  # held out, whatever was forgotten
     base_loss: float | None = None  # held-out loss before the first step
     best_metrics: dict[str, float] = field(default_factory=dict)  # with the losses
     base_metrics: dict[str, float] = field(default_factory=dict)
-    stale: int = 0  # validations since the best
+    stale: int = 0  # validations since the lowest loss
     last_train_loss: float | None = None
     micro_tokens: int | None = None  # computed at once; less than set where memory ran out
     skipped: int = 0  # steps whose loss or gradient was no number

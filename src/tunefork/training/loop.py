@@ -22,7 +22,6 @@ from tunefork.core.events import (
     RunStarted,
     Sink,
     StepDone,
-    Validated,
     Warned,
 )
 from tunefork.data.items import Items
@@ -40,6 +39,7 @@ from tunefork.training.guards import (
     skip_step,
 )
 from tunefork.training.interrupt import stop_signals
+from tunefork.training.judge import judge
 from tunefork.training.optimizer import MasterAdamW
 from tunefork.training.packing import Plan, TrainingData
 from tunefork.training.prefetch import Ahead
@@ -142,10 +142,9 @@ def train(
             is_last, is_stopped = state.step == plan.steps, stop.is_asked
             if validation is not None and _is_due(state.step, settings.validate_every, is_last):
                 held_out, settings = _held_out(step_module, data, settings, state.step, sink)
-                state = _judge(state, held_out)
-                is_best = state.stale == 0
-                sink(Validated(state.step, held_out.loss, is_best, held_out.metrics))
-                if is_best:
+                state, seen = judge(state, held_out, data.watch)
+                sink(seen)
+                if seen.is_best:
                     store.save_best(state, optimizer.state())
             if _is_due(state.step, settings.checkpoint_every, state.step == last or is_stopped):
                 path = store.save(state, optimizer.state())
@@ -259,13 +258,6 @@ def _is_due(step: int, every: int, is_last: bool) -> bool:
 
 def _is_stale(state: TrainState, settings: TrainSettings) -> bool:
     return 0 < settings.patience <= state.stale
-
-
-def _judge(state: TrainState, held_out: Mean) -> TrainState:
-    if state.best_loss is None or held_out.loss < state.best_loss:
-        state = replace(state, best_loss=held_out.loss, best_metrics=held_out.metrics)
-        return replace(state, best_step=state.step, stale=0)
-    return replace(state, stale=state.stale + 1)
 
 
 def _reason(state: TrainState, plan: Plan, settings: TrainSettings) -> str:

@@ -16,6 +16,19 @@ from tunefork.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
+class Watch:
+    """What the model could do before, looked at whenever held-out rows are.
+
+    Attributes:
+        measure: Return by how much it is worse than the base by now: a drop from 0 to 1.
+        budget: The largest drop with which weights may become the result, if any others may.
+    """
+
+    measure: Callable[[], float]
+    budget: float
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """What to train on, what to choose the best weights by, and what to keep in mind.
 
@@ -30,6 +43,7 @@ class TrainingData:
     # What to call items in messages, by their number, such as "train.jsonl:12".
     name_row: Callable[[int], str] | None = None
     name_held_out: Callable[[int], str] | None = None
+    watch: Watch | None = None  # only looked at where rows are held out
 
     def together(self) -> Items:
         """Return the items to train on, followed by all that may be replayed."""

@@ -19,7 +19,7 @@ from tunefork.core.files import home, read_json, writing
 from tunefork.core.hashing import hash_file, hash_json
 from tunefork.models import Base
 from tunefork.workflow.runs import RunFolder
-from tunefork.workflow.spec import Project
+from tunefork.workflow.spec import GateSpec, Project
 
 _LOCK = ".lock"
 
@@ -78,7 +78,9 @@ def identity_of(project: Project, base: Base) -> str:
                     "goal": True,
                     "base": True,
                     "golden": True,
-                    "gate": True,
+                    # What may be forgotten decides which weights are kept.
+                    "gate": set(GateSpec.model_fields) - {"max_forgetting"},
+                    "forgetting": True,
                     "prices": True,
                     "date": True,
                     "data": {"train", "validation", "documents"},

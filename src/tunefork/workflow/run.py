@@ -26,6 +26,7 @@ from tunefork.evaluation import (
     write_report,
 )
 from tunefork.models import find_base
+from tunefork.workflow.abilities import Kept, abilities_of, compare_shown, show
 from tunefork.workflow.attempts import count_attempt
 from tunefork.workflow.classification import Classified, classification
 from tunefork.workflow.measure import (
@@ -57,6 +58,7 @@ class _Outcome:
     compared: Compared
     verdict: Verdict
     attempt: Attempt | None
+    kept: Kept
     base_unchanged: bool
     classified: Classified | None
     rewarded: Rewarded | None
@@ -88,13 +90,17 @@ def run_project(
     n_leaked = _count_leaked(golden, prepared.asked, sink)
     opened = open_model(str(trained.run.path))
     questions = _questions(golden, prepared)
+    asked = abilities_of(project, prepared, sink)
     with opened.base_chat() as chat:
         base_measured = measure(chat, questions, "base", sink)
+        base_shown = show(chat, asked, "base", sink)
     tuned_measured = measure(opened.chat, questions, "tuned", sink)
+    tuned_shown = show(opened.chat, asked, "tuned", sink)
     gate = project.spec.gate.settings()
     tried = count_attempt(golden, tuned_measured, gate.confidence, sink)
     confidence = tried.confidence if tried else gate.confidence
     compared = compare(base_measured, tuned_measured, questions, confidence)
+    kept = compare_shown(base_shown, tuned_shown, asked, confidence)
     base_unchanged = base.hash_anew() == base_hash
     verdict = decide(
         Evidence(
@@ -104,6 +110,9 @@ def run_project(
             base_unchanged=base_unchanged,
             leaked=n_leaked,
             measured_rungs=_RUNGS,
+            suites=kept.suites,
+            safety=kept.safety,
+            canaries=kept.canaries,
             effect=trained.result.get("effect"),
             attempt=tried,
         ),
@@ -115,6 +124,7 @@ def run_project(
         compared,
         verdict,
         tried,
+        kept,
         base_unchanged,
         classification(opened.chat, prepared, sink),
         rewarded(opened.chat, prepared, confidence, sink),
@@ -182,6 +192,7 @@ def _result(outcome: _Outcome, report_path: Path) -> dict[str, Any]:
         "p_value": compared.paired.p_value if compared.paired else None,
         "forgetting": compared.forgetting.drop if compared.forgetting else None,
         "general_knowledge": asdict(compared.forgetting) if compared.forgetting else None,
+        **outcome.kept.as_dict(),
         "held_out": held_out_summary(compared.losses) if compared.losses else None,
         "preferences": compared.agreement.as_dict() if compared.agreement else None,
         "classification": outcome.classified.as_dict() if outcome.classified else None,

@@ -172,6 +172,10 @@ def resolved_spec(project: Project, prepared: Prepared, plan: Derived) -> Spec:
             "base": prepared.base.address,
             "data": data,
             "golden": place(spec.golden),
+            "gate": spec.gate.model_copy(update={"canaries": place(spec.gate.canaries)}),
+            "forgetting": spec.forgetting.model_copy(
+                update={"suites": tuple(str(project.path(n)) for n in spec.forgetting.suites)}
+            ),
             "training": training,
         }
     )
@@ -260,6 +264,8 @@ class MetricsFile:
             )
         elif isinstance(event, Validated):
             metrics = {f"validation_{name}": value for name, value in event.metrics.items()}
+            if event.forgetting is not None:
+                metrics["forgetting"] = event.forgetting
             self._write(step=event.step, validation_loss=event.loss, **metrics)
         self._next(event)
 

@@ -65,6 +65,13 @@ class PricesSpec(Part):
     per_hour: Annotated[float, Field(ge=0)] | None = None  # of the machine; counts before tokens
 
 
+class ForgettingSpec(Part):
+    """What else the model must still be able to do."""
+
+    # Files, folders or zips of multiple choice, minimal pairs, IFEval prompts or golden questions.
+    suites: tuple[str, ...] = ()
+
+
 class Spec(Part):
     """The whole spec."""
 
@@ -76,6 +83,7 @@ class Spec(Part):
     objective: ObjectiveSpec = SftSpec(name="sft")
     training: TrainingSpec = TrainingSpec()
     gate: GateSpec = GateSpec()
+    forgetting: ForgettingSpec = ForgettingSpec()
     prices: PricesSpec = PricesSpec()
     date: datetime.date | None = None  # what chat templates take for today; the run's by default
 

@@ -25,6 +25,7 @@ from tunefork.training import train as run_loop
 from tunefork.workflow.claim import claimed_run
 from tunefork.workflow.derive import Derived, derive
 from tunefork.workflow.heads import head_card
+from tunefork.workflow.measure import general_probe
 from tunefork.workflow.objective import build_objective, head_parameters, with_references
 from tunefork.workflow.opened import write_card
 from tunefork.workflow.prepare import Prepared, prepare
@@ -38,6 +39,7 @@ from tunefork.workflow.runs import (
 )
 from tunefork.workflow.snapshots import Snapshots
 from tunefork.workflow.spec import Project
+from tunefork.workflow.watch import general_watch
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,15 @@ def _train(
     model = load_model(base, quantization=plan.quantization)
     objective, head = build_objective(project.spec, model, prepared)
     data = with_references(objective, model, prepared.data, base, sink, plan.quantization)
+    data = general_watch(
+        model,
+        general_probe("select"),
+        prepared.renderer,
+        data,
+        plan.settings,
+        project.spec.gate.max_forgetting,
+        sink,
+    )
     plan.strategy.attach(model, plan.settings.seed)
     frozen_hash = hash_parameters(plan.strategy.frozen(model).items())
     store = CheckpointStore(run.path)
@@ -192,6 +203,7 @@ def _result(
         "best_step": state.best_step,
         "train_loss": state.last_train_loss,
         "validation_loss": state.best_loss,
+        "watched_forgetting": state.best_drop,
         "base_validation_loss": state.base_loss,
         "validation_metrics": state.best_metrics,
         "base_validation_metrics": state.base_metrics,
