@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RETRIES = 20
 SIZES = pytest.mark.parametrize(
-    "n", [pytest.param(150, id="short"), pytest.param(2000, id="full", marks=pytest.mark.soak)]
+    "n", [pytest.param(100, id="short"), pytest.param(2000, id="full", marks=pytest.mark.soak)]
 )
 DESIGNS = pytest.mark.parametrize("paraphrases", [1, 4], ids=["single", "clustered"])
 
@@ -103,7 +103,7 @@ def test_a_gain_at_the_margin_seldom_ships_where_the_margin_must_be_beaten(
 @SIZES
 def test_twenty_retries_on_the_same_questions_ship_no_more(n: int) -> None:
     gate = GateSettings()
-    runs = n if n >= 2000 else 50
+    runs = n if n >= 2000 else 25
     shipped = uncounted = 0
     for seed in range(runs):
         world = World(seed, 4)
@@ -121,7 +121,7 @@ def test_twenty_retries_on_the_same_questions_ship_no_more(n: int) -> None:
 @SIZES
 def test_forgetting_at_the_margin_seldom_ships(n: int) -> None:
     """About 800 general questions, two points lost in truth, a few of them questions alike."""
-    runs = n if n >= 2000 else 60
+    runs = n if n >= 2000 else 40
     shipped = 0
     for seed in range(runs):
         generator = np.random.default_rng(seed)
