@@ -28,9 +28,11 @@ from tunefork.inference.engine import (
 )
 from tunefork.models import find_base
 from tunefork.serving.app import create_app
+from tunefork.serving.asking import Asker
 from tunefork.serving.catalogue import Catalogue, Host, ServedModel
 from tunefork.serving.context import Context
-from tunefork.serving.guard import Access
+from tunefork.serving.eval_runs import EvalRuns
+from tunefork.serving.guard import OWNER, Access
 from tunefork.serving.keeper import Keeper, Workers
 from tunefork.serving.limits import Limits
 from tunefork.serving.store import open_store
@@ -119,6 +121,7 @@ class FakeBackend:
             name: ServedModel(name, 1, "tunefork", "tiny")
             for name in ("tiny", "gpt-4o-mini", "org/name:v1", "broken")
         }
+        self._models["vectors"] = ServedModel("vectors", 1, "tunefork", "tiny", can_embed=True)
         self._models["pirate"] = ServedModel(
             "pirate",
             2,
@@ -183,7 +186,10 @@ def context_of(
         keeper = Keeper(store, workers)
         keeper.start()
         try:
-            yield Context(Catalogue(backend, JobModels(store, backend)), Limits(), store, keeper)
+            catalogue = Catalogue(backend, JobModels(store, backend))
+            evals = EvalRuns(store, Asker(catalogue, Limits(), OWNER))
+            yield Context(catalogue, Limits(), store, keeper, evals)
+            evals.close()
         finally:
             keeper.close()
 

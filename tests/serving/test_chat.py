@@ -134,7 +134,7 @@ def test_the_async_client(url: str) -> None:
 
 def test_models_by_name(client: openai.OpenAI) -> None:
     names = [model.id for model in client.models.list()]
-    assert names == ["tiny", "gpt-4o-mini", "org/name:v1", "broken", "pirate"]
+    assert names == ["tiny", "gpt-4o-mini", "org/name:v1", "broken", "vectors", "pirate"]
     assert client.models.retrieve("org/name:v1").id == "org/name:v1"
     assert client.models.retrieve("pirate").model_extra == {"verdict": "unproven"}
     with pytest.raises(openai.PermissionDeniedError):
@@ -223,6 +223,7 @@ def test_errors_have_one_shape(url: str) -> None:
             (400, web.post(f"{url}/chat/completions", json=[1])),
             (400, web.post(f"{url}/chat/completions", content=b'{"model": "\\ud800"}')),
             (413, web.post(f"{url}/chat/completions", content=b" " * 9_000_000)),
+            (413, web.post(f"{url}/chat/completions", content=iter([b" " * 9_000_000]))),
             (403, web.get(f"{root}/v1/models", headers={"host": "evil.example"})),
             (403, web.get(f"{root}/v1/models", headers={"origin": "http://evil.example"})),
         ]

@@ -9,13 +9,22 @@ import pytest
 from tunefork.serving.bodies import Body
 from tunefork.serving.chat_body import ChatBody
 from tunefork.serving.completions import CompletionBody
+from tunefork.serving.embeddings import EmbeddingBody
+from tunefork.serving.eval_body import EvalBody, EvalRunBody
+from tunefork.serving.graders import RunBody
 from tunefork.serving.job_body import JobBody
+from tunefork.serving.response_body import ResponseBody
 
 _PAGE = Path(__file__).parents[2] / "docs" / "serve.md"
 _BODIES: dict[str, type[Body]] = {
     "/v1/chat/completions": ChatBody,
     "/v1/completions": CompletionBody,
+    "/v1/responses": ResponseBody,
+    "/v1/embeddings": EmbeddingBody,
     "/v1/fine_tuning/jobs": JobBody,
+    "/v1/fine_tuning/alpha/graders/run": RunBody,
+    "/v1/evals": EvalBody,
+    "/v1/evals/{eval_id}/runs": EvalRunBody,
 }
 
 

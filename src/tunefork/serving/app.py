@@ -5,7 +5,19 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from tunefork import __version__
-from tunefork.serving import chat, completions, files, health, job_events, jobs, models
+from tunefork.serving import (
+    chat,
+    completions,
+    embeddings,
+    evals,
+    files,
+    graders,
+    health,
+    job_events,
+    jobs,
+    models,
+    responses,
+)
 from tunefork.serving.context import Context
 from tunefork.serving.errors import install
 from tunefork.serving.guard import Access, Guard
@@ -15,9 +27,13 @@ _ROUTERS = (
     models.router,
     chat.router,
     completions.router,
+    responses.router,
+    embeddings.router,
     files.router,
     jobs.router,
     job_events.router,
+    graders.router,
+    evals.router,
     health.router,
 )
 

@@ -54,7 +54,12 @@ class _Prepared:
         return self.wanted.n
 
 
-@router.post("/v1/chat/completions", response_model=ChatCompletion, responses={200: STREAMED})
+@router.post(
+    "/v1/chat/completions",
+    response_model=ChatCompletion,
+    response_model_exclude_unset=True,
+    responses={200: STREAMED},
+)
 async def create(body: ChatBody, request: Request, parts_of: Parts, owner: Owner) -> Any:
     """Go on with a conversation."""
     opened = await open_model(parts_of.catalogue, owner, body.model)

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from tunefork.serving.catalogue import Catalogue
+from tunefork.serving.eval_runs import EvalRuns
 from tunefork.serving.guard import OWNER
 from tunefork.serving.keeper import Keeper
 from tunefork.serving.limits import Limits
@@ -22,6 +23,7 @@ class Context:
     limits: Limits
     store: Store
     keeper: Keeper
+    evals: EvalRuns
 
 
 def _context(request: Request) -> Context:

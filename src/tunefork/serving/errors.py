@@ -74,8 +74,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ApiError(Exception):
-    """An answer other than what was asked for."""
+class ApiError(HTTPException):
+    """An answer other than what was asked for.
+
+    FastAPI lets an HTTP exception through where it reads a body, and no other.
+    """
 
     def __init__(
         self,
@@ -86,12 +89,11 @@ class ApiError(Exception):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(status, message, dict(headers or {}))
         self.status = status
         self.message = message
         self.param = param
         self.code = code
-        self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
         """Return the object that stands in the answer, or in a stream."""
@@ -109,7 +111,7 @@ class ApiError(Exception):
 
     def response(self) -> JSONResponse:
         """Return the whole answer."""
-        headers = dict(self.headers)
+        headers = dict(self.headers or {})
         if self.status in _FINAL:
             headers.setdefault("x-should-retry", "false")
         return JSONResponse(self.body(), self.status, headers)

@@ -17,7 +17,7 @@ from tunefork.serving.errors import RESPONSES, ApiError, invalid, not_found
 from tunefork.serving.ids import new_id, now
 from tunefork.serving.limits import MEGABYTE, Limits
 from tunefork.serving.models import Deleted
-from tunefork.serving.store import Store, find, listing, page
+from tunefork.serving.store import Store, find, known_file, listing, page
 from tunefork.serving.tables import FileRow
 
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=RESPONSES)
@@ -200,21 +200,6 @@ def delete(file_id: str, parts: Parts, owner: Owner) -> Any:
         session.delete(row)
     (parts.store.files / row.id).unlink(missing_ok=True)
     return {"id": row.id, "object": "file", "deleted": True}
-
-
-def known_file(store: Store, owner: str, file_id: str, param: str | None = None) -> FileRow:
-    """Return a file that is there.
-
-    Raises:
-        ApiError: It is not, or is another owner's.
-    """
-    with store.reading() as session:
-        row = find(session, FileRow, owner, file_id)
-    if row is None or (row.expires is not None and row.expires <= now()):
-        if param is not None:
-            raise invalid(f"There is no file `{file_id[:100]}`.", param, "file_not_found")
-        raise not_found("file", file_id)
-    return row
 
 
 def drop_expired(store: Store) -> None:

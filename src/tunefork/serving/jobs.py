@@ -15,13 +15,12 @@ from tunefork.core.files import new_folder, write_json, writing
 from tunefork.core.hashing import hash_json
 from tunefork.serving.context import Context, Owner, Parts
 from tunefork.serving.errors import RESPONSES, ApiError, invalid, not_found
-from tunefork.serving.files import known_file
 from tunefork.serving.graded import checked_grader
 from tunefork.serving.ids import new_id, now
 from tunefork.serving.job_answer import Job, Jobs, described, estimated_finish
 from tunefork.serving.job_body import JobBody, Reinforcement
 from tunefork.serving.job_folder import GOLDEN, TRAINING, VALIDATION, JobFolder
-from tunefork.serving.store import find, listing, page
+from tunefork.serving.store import find, known_file, listing, page
 from tunefork.serving.tables import JobRow
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["jobs"], responses=RESPONSES)

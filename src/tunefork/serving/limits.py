@@ -42,6 +42,7 @@ class BodyLimit:
         most = self._limits.file_bytes + MEGABYTE if is_upload else self._limits.body_bytes
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared[:20]) > most:
+            await _drain(receive, most)
             await _too_large(most).response()(scope, receive, send)
             return
         counted = 0
@@ -55,6 +56,15 @@ class BodyLimit:
             return message
 
         await self._app(scope, counting, send)
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Read a body away: who is cut off while sending sees no answer. There is an end to it."""
+    read, is_more = 0, True
+    while is_more and read <= 2 * most:
+        message = await receive()
+        read += len(message.get("body", b""))
+        is_more = message.get("more_body", False)
 
 
 def _too_large(most: int) -> ApiError:

@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 from tunefork.core.errors import RunError
 from tunefork.core.files import writing
 from tunefork.registry import make_engine
-from tunefork.serving.errors import invalid
+from tunefork.serving.errors import invalid, not_found
+from tunefork.serving.ids import now
 from tunefork.serving.tables import (
     EvalItemRow,
     EvalRow,
@@ -165,6 +166,21 @@ def page(
     order = kind.number.asc() if is_ascending else kind.number.desc()
     rows: Sequence[Kept] = session.scalars(query.order_by(order).limit(limit + 1)).all()
     return list(rows[:limit]), len(rows) > limit
+
+
+def known_file(store: Store, owner: str, file_id: str, param: str | None = None) -> FileRow:
+    """Return a file that is there.
+
+    Raises:
+        ApiError: It is not, or is another owner's.
+    """
+    with store.reading() as session:
+        row = find(session, FileRow, owner, file_id)
+    if row is None or (row.expires is not None and row.expires <= now()):
+        if param is not None:
+            raise invalid(f"There is no file `{file_id[:100]}`.", param, "file_not_found")
+        raise not_found("file", file_id)
+    return row
 
 
 def listing(data: Sequence[dict[str, Any]], has_more: bool) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from tunefork.core.files import home
 from tunefork.inference.engine import EngineSettings
 from tunefork.models import find_base
 from tunefork.serving.app import create_app
+from tunefork.serving.asking import Asker
 from tunefork.serving.catalogue import Catalogue
 from tunefork.serving.context import Context
-from tunefork.serving.guard import Access
+from tunefork.serving.eval_runs import EvalRuns
+from tunefork.serving.guard import OWNER, Access
 from tunefork.serving.keeper import Keeper, Workers
 from tunefork.serving.limits import Limits
 from tunefork.serving.store import open_store
@@ -103,7 +105,10 @@ def serving(settings: ServeSettings, sink: Sink) -> Iterator[FastAPI]:
         keeper.start()
         stack.callback(keeper.close)
         catalogue = Catalogue(backend, JobModels(store, backend))
-        context = Context(catalogue, settings.limits, store, keeper)
+        evals = EvalRuns(store, Asker(catalogue, settings.limits, OWNER))
+        evals.resume()
+        stack.callback(evals.close)
+        context = Context(catalogue, settings.limits, store, keeper, evals)
         yield create_app(context, settings.access)
 
 
