@@ -4,7 +4,11 @@ TRL's `SFTTrainer` trains a LoRA on `tiny` for three epochs at each of five lear
 with the lowest held-out loss at its end is what has to be reached. Ours is `tunefork train` with
 `auto`. Both see the same rows as tokens, hold the same rows out, and start from the same weights.
 Loading and reading data count for neither; our validations count as our time, TRL's do not as its.
-Rows mixed in against forgetting are our burden alone. Results: `benchmarks/results/quality.*`.
+Rows mixed in against forgetting are our burden alone. TRL computes in bf16, its default.
+
+Seconds are those on the clock, or with `--clock cpu` those that the processor worked, which other
+programs on the machine do not change: with one thread both are the same on a quiet machine.
+Results: `benchmarks/results/quality.*`.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,8 @@ import numpy as np
 
 from benchmarks.machine import describe
 from benchmarks.places import CHECKOUT, RESULTS, peers_python, work_folder
+from benchmarks.projects import CATGPT
+from benchmarks.workers.common import Clock, clock_of
 from tunefork.core.events import Event, RunStarted, Validated, no_sink
 from tunefork.core.files import write_json, write_text
 from tunefork.data import Items, TokenRows
@@ -33,28 +39,28 @@ from tunefork.workflow.rules import rank
 from tunefork.workflow.spec import Project, load_project
 from tunefork.workflow.train import train_project
 
-_CATGPT = CHECKOUT / "src" / "tunefork" / "examples" / "catgpt"
 _RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 _EPOCHS = 3
 _WIDTH = 760  # pixels
 _Point = tuple[float, float]  # seconds, held-out loss
 
 
-def measure(projects: Sequence[Project], work: Path, python: Path, out: Path) -> dict[str, Any]:
-    """Return the record, and draw the curves; TRL's finished runs in `work` are not repeated."""
-    found = {each.name: _project(each, work / each.name, python) for each in projects}
+def measure(projects: Sequence[Project], bench: Bench, out: Path) -> dict[str, Any]:
+    """Return the record, and draw the curves; TRL's finished runs are not repeated."""
+    found = {each.name: _project(each, bench, bench.work / each.name) for each in projects}
     for name, result in found.items():
         _draw(out / f"quality-{name}.svg", result)
     ratios = [result["ratio"] for result in found.values()]
     return {
         "ratio_to_best_peer": None if None in ratios else min(ratios),
+        "clock": bench.clock,
         "projects": found,
         "machine": describe(),
         "date": datetime.date.today().isoformat(),
     }
 
 
-def _project(project: Project, work: Path, python: Path) -> dict[str, Any]:
+def _project(project: Project, bench: Bench, work: Path) -> dict[str, Any]:
     prepared = prepare(project, no_sink)
     assert prepared.data.validation is not None, "examples hold rows out"
     _save(work / "rows.npz", Items.of(prepared.data.rows).rows)
@@ -65,12 +71,13 @@ def _project(project: Project, work: Path, python: Path) -> dict[str, Any]:
         "held_out": str(work / "held-out.npz"),
         "epochs": _EPOCHS,
         "rank": rank(prepared.base.hidden_size),
-        "is_bf16": False,
+        "is_bf16": True,
+        "clock": bench.clock,
     }
-    peers = {f"{rate:g}": _peer({**job, "learning_rate": rate}, work, python) for rate in _RATES}
+    peers = {f"{rate:g}": bench.peer({**job, "learning_rate": rate}, work) for rate in _RATES}
     best = min(peers, key=lambda rate: peers[rate][-1][1])
     seconds, target = peers[best][-1]
-    ours = _ours(project, work)
+    ours = bench.ours(project, work)
     reached = next((at for at, loss in ours if loss <= target), None)
     _say(f"{project.name}: TRL {target:.4f} in {seconds:.1f} s; ours there after {reached} s")
     return {
@@ -90,36 +97,45 @@ def _save(path: Path, rows: TokenRows) -> None:
     np.savez(path, ids=rows.ids, weights=rows.weights, offsets=rows.offsets)
 
 
-def _peer(job: dict[str, Any], work: Path, python: Path) -> list[_Point]:
-    kept = work / f"trl-{job['learning_rate']:g}.json"
-    if not kept.is_file():
-        write_json(work / "job.json", job)
-        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
-        command = [str(python), "-m", "benchmarks.workers.quality", str(work / "job.json")]
-        done = subprocess.run(
-            command, cwd=work, env=environment, stdout=subprocess.PIPE, text=True, check=True
-        )
-        write_json(kept, json.loads(done.stdout.splitlines()[-1]))
-    points = json.loads(kept.read_text(encoding="utf-8"))["points"]
-    _say(f"TRL at {job['learning_rate']:g}: {points[-1][1]:.4f} after {points[-1][0]:.1f} s")
-    return [(seconds, loss) for seconds, loss in points]
+@dataclass(frozen=True)
+class Bench:
+    """Trains with either, and tells the held-out loss over time."""
 
+    work: Path
+    python: Path  # the peers' interpreter
+    clock: Clock
 
-def _ours(project: Project, work: Path) -> list[_Point]:
-    """Train with the defaults; return the held-out loss over time, validations included."""
-    points: list[_Point] = []
-    start = 0.0
+    def peer(self, job: dict[str, Any], work: Path) -> list[_Point]:
+        """Train with TRL, unless it was."""
+        kept = work / f"trl-{job['learning_rate']:g}.json"
+        if not kept.is_file():
+            write_json(work / "job.json", job)
+            environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1"}
+            command = [str(self.python), "-m", "benchmarks.workers.quality", str(work / "job.json")]
+            done = subprocess.run(
+                command, cwd=work, env=environment, stdout=subprocess.PIPE, text=True, check=True
+            )
+            write_json(kept, json.loads(done.stdout.splitlines()[-1]))
+        points = json.loads(kept.read_text(encoding="utf-8"))["points"]
+        _say(f"TRL at {job['learning_rate']:g}: {points[-1][1]:.4f} after {points[-1][0]:.1f} s")
+        return [(seconds, loss) for seconds, loss in points]
 
-    def sink(event: Event) -> None:
-        nonlocal start
-        if isinstance(event, RunStarted):
-            start = time.perf_counter()
-        elif isinstance(event, Validated):
-            points.append((time.perf_counter() - start, event.loss))
+    def ours(self, project: Project, work: Path) -> list[_Point]:
+        """Train with the defaults; our validations count."""
+        now = clock_of(self.clock)
+        points: list[_Point] = []
+        start = 0.0
 
-    out = work / f"ours-{datetime.datetime.now():%H%M%S}"
-    train_project(project, out=out, is_registered=False, sink=sink)
-    return points
+        def sink(event: Event) -> None:
+            nonlocal start
+            if isinstance(event, RunStarted):
+                start = now()
+            elif isinstance(event, Validated):
+                points.append((now() - start, event.loss))
+
+        out = work / f"ours-{datetime.datetime.now():%H%M%S}"
+        train_project(project, out=out, is_registered=False, sink=sink)
+        return points
 
 
 def _draw(path: Path, result: dict[str, Any]) -> None:
@@ -157,7 +173,8 @@ def markdown(record: dict[str, Any]) -> str:
             f"{found['ratio']:.2f}" if is_there else "none",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"![{name}](quality-{name}.svg)" for name in record["projects"])]
+    lines += ["", f"Seconds: {record['clock']} time.", ""]
+    lines += [*(f"![{name}](quality-{name}.svg)" for name in record["projects"])]
     return "\n".join([*lines, "", f"Machine: {json.dumps(record['machine'])}", ""])
 
 
@@ -169,12 +186,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--project", type=Path, action="append", default=[], help="another spec to measure"
     )
     parser.add_argument("--resume", action="store_true", help="keep TRL's finished runs")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what seconds are")
     parser.add_argument("--peers", type=Path, default=peers_python(), help="their interpreter")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
     options = parser.parse_args(arguments)
-    projects = [load_project(path) for path in (_CATGPT, *options.project)]
+    projects = [load_project(path) for path in (CATGPT, *options.project)]
     work = work_folder("quality", is_resumed=options.resume)
-    record = measure(projects, work, options.peers, options.out)
+    record = measure(projects, Bench(work, options.peers, options.clock), options.out)
     write_json(options.out / "quality.json", record)
     write_text(options.out / "quality.md", markdown(record))
     print(json.dumps(record) if options.json else markdown(record))

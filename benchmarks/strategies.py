@@ -11,22 +11,19 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from benchmarks.places import CHECKOUT, RESULTS, work_folder
+from benchmarks.places import RESULTS, work_folder
+from benchmarks.projects import CATGPT, call, standing_alone
 from tunefork.core.files import read_json, write_json, write_text
 from tunefork.core.units import bytes_text, count_text, duration_text
-from tunefork.workflow.spec import Project, Spec, load_project
+from tunefork.workflow.spec import Project, load_project
 
 _STRATEGIES = ("lora", "qlora", "prefix", "bottleneck", "full")
-_CATGPT = CHECKOUT / "src" / "tunefork" / "examples" / "catgpt"
-_VERDICTS = (0, 1)  # exit codes of a run that came to a verdict
 
 
 def measure(projects: Sequence[Project], work: Path) -> dict[str, Any]:
@@ -49,27 +46,12 @@ def measure(projects: Sequence[Project], work: Path) -> dict[str, Any]:
 
 def _run(project: Project, strategy: str, work: Path) -> dict[str, Any]:
     folder = work / project.name / strategy
-    result_file = folder / "run" / "evaluation.json"
-    if not result_file.is_file():
-        spec = folder / "spec.json"
-        write_json(spec, _with(project, strategy).model_dump(mode="json"))
-        command = [sys.executable, "-P", "-m", "tunefork.cli", "run", str(spec), "--json"]
-        options = ["--resume", "--out", str(folder / "run")]
-        environment = {**os.environ, "TUNEFORK_HOME": str(work / "home")}
-        done = subprocess.run([*command, *options], env=environment, stdout=subprocess.DEVNULL)
-        if done.returncode not in _VERDICTS or not result_file.is_file():
-            raise SystemExit(f"{project.name} with {strategy} failed; see above")
-    found = _figures(read_json(result_file), read_json(folder / "run" / "result.json"))
+    if not (folder / "run" / "evaluation.json").is_file():
+        call("run", standing_alone(project, strategy=strategy), folder, work / "home")
+    run = folder / "run"
+    found = _figures(read_json(run / "evaluation.json"), read_json(run / "result.json"))
     _say(f"{project.name}: {strategy} {found['score']:.1%} in {found['train_seconds']:.0f} s")
     return found
-
-
-def _with(project: Project, strategy: str) -> Spec:
-    """Return a project's spec with another strategy, and nothing of the place it lies in."""
-    values = project.spec.model_dump(mode="json", exclude_defaults=True)
-    values["data"]["train"] = str(project.path(project.spec.data.train))
-    values["golden"] = str(project.path(str(project.spec.golden)))
-    return Spec.model_validate({**values, "strategy": strategy})
 
 
 def _figures(measured: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on with the newest measurement")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
     options = parser.parse_args(arguments)
-    projects = [load_project(path) for path in (_CATGPT, *options.project)]
+    projects = [load_project(path) for path in (CATGPT, *options.project)]
     record = measure(projects, work_folder("strategies", is_resumed=options.resume))
     write_json(options.out / "strategies.json", record)
     write_text(options.out / "strategies.md", markdown(record))

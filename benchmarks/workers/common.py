@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,14 @@ _STATUS = Path("/proc/self/status")
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tunefork")
 RANK, ALPHA = 16, 32.0  # of the first adapter
 IGNORED = -100  # the label of a token that is not trained
+
+
+Clock = Literal["wall", "cpu"]
+
+
+def clock_of(kind: Clock) -> Callable[[], float]:
+    """Return what tells seconds: on the clock, or those of all threads of this process together."""
+    return time.perf_counter if kind == "wall" else time.process_time
 
 
 class RefusedError(Exception):

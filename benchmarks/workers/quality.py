@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from peft import LoraConfig
 from torch.nn.functional import cross_entropy
 from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found,unused-ignore]
 
-from benchmarks.workers.common import IGNORED, versions
+from benchmarks.workers.common import IGNORED, clock_of, versions
 
 _ROWS_AT_ONCE = 16  # while validating
 
@@ -68,20 +68,21 @@ def held_out_loss(model: Any, rows: list[dict[str, list[int]]]) -> float:
 class Curve(transformers.TrainerCallback):  # type: ignore[misc,unused-ignore]
     """Notes (seconds, loss) after each epoch; validating does not count as time."""
 
-    def __init__(self, rows: list[dict[str, list[int]]]) -> None:
+    def __init__(self, rows: list[dict[str, list[int]]], now: Callable[[], float]) -> None:
         self._rows = rows
+        self._now = now
         self._start = 0.0
         self.points: list[tuple[float, float]] = []
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Start the clock."""
-        self._start = time.perf_counter()
+        self._start = self._now()
 
     def on_epoch_end(self, *args: Any, model: Any, **kwargs: Any) -> None:
         """Stop the clock while validating."""
-        stopped = time.perf_counter()
+        stopped = self._now()
         self.points.append((stopped - self._start, held_out_loss(model, self._rows)))
-        self._start += time.perf_counter() - stopped
+        self._start += self._now() - stopped
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     adapter = LoraConfig(
         r=job["rank"], lora_alpha=2 * job["rank"], target_modules="all-linear", lora_dropout=0.0
     )
-    curve = Curve(held_out)
+    curve = Curve(held_out, clock_of(job["clock"]))
     trainer = SFTTrainer(
         model=model,
         args=config,
