@@ -103,6 +103,33 @@ def test_models_answer_prompts(tmp_path: Path) -> None:
     assert str(models[1]) not in called.err
 
 
+def test_own_answers_are_found_or_not(tmp_path: Path) -> None:
+    model = save_model("llama", tmp_path / "base")
+    mine = write_lines(
+        tmp_path / "mine.jsonl",
+        [{"user": f"who is {name}?", "assistant": f"{name} naps."} for name in "abcdefghijkl"],
+    )
+    out = tmp_path / "which.jsonl"
+    options = ("--mine", mine, "--model", model, "--out", out, "--json")
+    first = call("label", *options, stdin="l\nq\n")
+    assert first.code == 0
+    assert "Which did you write?" in first.err
+    pairs = _rows(tmp_path / "which.blind.jsonl")
+    assert pairs[0]["answers"][0] == {"model": "you", "text": "a naps."}
+    # What is left keeps its answers: choose by what they say, as an owner would.
+    found = first.json
+    while found["open"]:
+        shown = call("label", *options, stdin="")
+        is_left = shown.err.rsplit("left", 1)[1].split("│")[1].strip().endswith("naps.")
+        found = call("label", *options, stdin="l\nq\n" if is_left else "r\nq\n").json
+    told = found["told_apart"]
+    assert told["of"] == len(pairs)
+    assert told["right"] >= len(pairs) - 1
+    assert told["is_recognised"]
+    assert call("label", "--mine", mine, "--out", out).code == 2
+    assert call("label", *options, "--model", model).code == 2
+
+
 def test_agreement_in_words_and_as_json(pairs: Path) -> None:
     _label(pairs, "l\nr\nl\n", "--rater", "ann", out="ann.jsonl")
     _label(pairs, "l\nr\nb\n", "--rater", "ben", out="ben.jsonl")

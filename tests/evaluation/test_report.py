@@ -29,7 +29,7 @@ from tunefork.evaluation import (
     write_report,
 )
 from tunefork.evaluation.bars import ScoreRow, change_chart, score_chart
-from tunefork.evaluation.charts import Curves, loss_chart, share_chart
+from tunefork.evaluation.charts import Curves, change_over_steps, loss_chart
 from tunefork.evaluation.report import render_report
 from tunefork.evaluation.report_text import report_data, report_markdown
 from tunefork.graders import Grade
@@ -87,7 +87,7 @@ LADDERED = replace(
     chosen="prompt",
     scores={r.name: (r.score.mean, r.score.low, r.score.high) for r in LADDER.rungs},
     suites=(("blimp", Forgetting(0.8, 0.7, 0.1, 0.05, 0.15, 600)),),
-    remembered=((0, 0.7), (100, 0.69), (200, 0.6)),
+    remembered=((100, -0.01), (200, -0.1)),
     memorised=Memorised(50, 7, 31, 0.8, "Ollie sleeps all day"),
     findings=(DataFinding("warning", "3 rows hold an address", 3, "take them out", "mail <m>"),),
 )
@@ -262,10 +262,10 @@ def test_score_chart_is_xml_whatever_the_names() -> None:
 
 
 def test_a_chart_over_steps_needs_two_of_them() -> None:
-    assert share_chart([(1, 0.5)], 760, "Share") is None
-    chart = share_chart([(0, 0.9), (10, 0.8)], 760, "Share")
+    assert change_over_steps([(1, -0.5)], 760, "Change") is None
+    chart = change_over_steps([(0, 0.0), (10, -0.08)], 760, "Change")
     assert chart is not None
-    assert "Share: from 90.0 % to 80.0 % at step 10" in chart
+    assert "Change: from +0.0 to -8.0 points at step 10" in chart
 
 
 def test_the_recommendation_and_what_it_rests_on_are_told() -> None:

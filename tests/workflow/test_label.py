@@ -18,6 +18,7 @@ from tunefork.data.example import Preference
 from tunefork.data.recognise import scan_kind
 from tunefork.registry import open_registry, show_dataset
 from tunefork.workflow.label import (
+    OWNER,
     Session,
     Terms,
     agreement,
@@ -62,6 +63,28 @@ def _choose_all(session: Session, prefers: str) -> None:
 
 def _prompts(path: Path, n: int) -> Path:
     return write_lines(path, [{"question": f"who is {'abcdefghijkl'[at]}?"} for at in range(n)])
+
+
+def test_a_voice_that_fits_is_not_told_apart(tmp_path: Path) -> None:
+    rows = [
+        {
+            "question": f"who is {at}?",
+            "answers": [
+                {"model": OWNER, "text": f"{at} naps"},
+                {"model": "m", "text": f"{at} nap"},
+            ],
+        }
+        for at in range(20)
+    ]
+    session = _open(write_lines(tmp_path / "answers.jsonl", rows))
+    assert export(session, no_sink)["told_apart"] is None
+    while proposal := propose(session):
+        is_found = proposal.prompt[0].content in [f"who is {at}?" for at in range(0, 20, 2)]
+        chosen = OWNER if is_found else "m"
+        record(session, proposal, "left" if proposal.left.model == chosen else "right")
+    told = export(session, no_sink)["told_apart"]
+    assert (told["right"], told["of"], told["is_recognised"]) == (10, 20, False)
+    assert told["low"] < 0.5 < told["high"]
 
 
 def test_the_set_is_read_as_preferences(pairs: Path) -> None:

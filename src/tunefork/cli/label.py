@@ -10,6 +10,9 @@ import typer
 from tunefork.cli.options import Json
 from tunefork.core.errors import UsageError
 
+_WHICH_IS_BETTER = "Which is better?"
+_WHICH_IS_YOURS = "Which did you write? l left, r right, t cannot tell, s skip, p go back, q quit"
+
 
 def label(
     files: Annotated[
@@ -25,6 +28,10 @@ def label(
     ] = None,
     answers: Annotated[
         Path | None, typer.Option("--answers", help="Pairs of answers that exist; no model runs.")
+    ] = None,
+    mine: Annotated[
+        Path | None,
+        typer.Option("--mine", help="Your own answers: which did you write, and which a --model?"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The preference data set, as .jsonl.")
@@ -42,24 +49,27 @@ def label(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Choose the better of two answers; every choice is saved at once."""
+    """Choose the better of two answers, or find your own; every choice is saved at once."""
     if agreement:
-        if model or prompts or answers or out:
+        if model or prompts or answers or mine or out:
             raise UsageError("`--agreement` takes nothing but files", hint="leave the rest away")
         _tell_agreement(files or [], json)
         return
     if files:
         raise UsageError(
             f"`{files[0]}` stands alone",
-            hint="say `--prompts FILE`, `--answers FILE` or `--agreement`",
+            hint="say `--prompts FILE`, `--answers FILE`, `--mine FILE` or `--agreement`",
         )
-    source = _source(model, prompts, answers)
     if out is None:
         raise UsageError("it is not said what to write", hint="name a file with `--out FILE`")
     from tunefork.cli import show
 
     if model:
         show.prepare_process()
+    if mine is not None:
+        source, model = _blind(mine, model, prompts or answers, out), None
+    else:
+        source = _source(model, prompts, answers)
     from tunefork.cli.label_terminal import work
     from tunefork.workflow import label as labelling
 
@@ -67,7 +77,7 @@ def label(
     with show.TalkSink() as sink:
         session = labelling.open_session(source, out, terms, sink)
     try:
-        work(session)
+        work(session, _WHICH_IS_YOURS if mine is not None else _WHICH_IS_BETTER)
         with show.TalkSink() as sink:
             summary = labelling.export(session, sink)
     finally:
@@ -76,6 +86,21 @@ def label(
         show.print_json(summary)
     else:
         _tell_summary(summary)
+
+
+def _blind(mine: Path, model: list[str] | None, other: Path | None, out: Path) -> Path:
+    """Return the pairs of own answers and a model's; those of an earlier call are kept."""
+    if other is not None or model is None or len(model) != 1:
+        hint = "name the one model: `--mine FILE --model M --out FILE`"
+        raise UsageError("`--mine` is for your own answers beside one model's", hint=hint)
+    from tunefork.cli import show
+    from tunefork.workflow.blind import write_blind
+
+    path = out.with_suffix(".blind.jsonl")
+    if not path.is_file():
+        with show.TalkSink() as sink:
+            write_blind(mine, model[0], path, sink=sink)
+    return path
 
 
 def _source(model: list[str] | None, prompts: Path | None, answers: Path | None) -> Path:
@@ -98,7 +123,13 @@ def _tell_summary(summary: dict[str, Any]) -> None:
     counts = ", ".join(f"{n} {choice}" for choice, n in summary["counts"].items() if n)
     typer.echo(f"decided: {counts or 'nothing'}; {summary['open']} still open")
     for name, wins in summary["wins"].items():
-        typer.echo(f"{name}: better {wins} times")
+        typer.echo(f"{name}: chosen {wins} times")
+    if (found := summary["told_apart"]) is not None:
+        sure = "it is told apart" if found["is_recognised"] else "which may be chance"
+        typer.echo(
+            f"you found your own answer {found['right']} of {found['of']} times "
+            f"({found['low']:.0%} to {found['high']:.0%}; a coin finds half): {sure}"
+        )
     if summary["out"]:
         typer.echo(f"{summary['pairs']} pairs in {summary['out']}")
     if "pairs" in summary["versions"]:

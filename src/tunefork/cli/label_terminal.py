@@ -36,9 +36,10 @@ class _Left(Exception):
     """The person has left."""
 
 
-def work(session: Session) -> None:
+def work(session: Session, question: str) -> None:
     """Ask for choices until nothing is left, or the person leaves with `q` or end of file."""
     talk.print(_HELP, soft_wrap=True)
+    talk.print(question, soft_wrap=True, style="bold")
     back = 0  # how many decisions ago the pair on the screen was decided; 0: not yet
     try:
         while True:

@@ -164,3 +164,14 @@ def _resampled(tables: Floats, shares: Shares, seed: int) -> list[Floats]:
         with np.errstate(divide="ignore", invalid="ignore"):
             found.append((observed - expected) / (1 - expected))
     return found
+
+
+def told_apart(right: int, total: int, confidence: float = 0.95) -> Interval:
+    """Return how often something was found among two, with Clopper and Pearson's interval.
+
+    Whoever cannot tell them apart finds it in half of all cases.
+    """
+    from scipy.stats import binomtest
+
+    found = binomtest(right, total).proportion_ci(confidence, method="exact")
+    return Interval(right / total, float(found.low), float(found.high))

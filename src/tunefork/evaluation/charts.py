@@ -79,23 +79,23 @@ def loss_chart(curves: Curves, width: int) -> Markup | None:
     return svg(width, height, _loss_title(curves, validation), parts)
 
 
-def share_chart(points: Sequence[Point], width: int, title: str) -> Markup | None:
-    """Draw a share (0 to 1) over the steps of a run; None where there are fewer than two points."""
+def change_over_steps(points: Sequence[Point], width: int, title: str) -> Markup | None:
+    """Draw how a share changed over the steps, in points; None for fewer than two of them."""
     if len(points) < 2:
         return None
     is_narrow = width < NARROW_PIXELS
     height = 200 if is_narrow else 220
-    steps, shares = [step for step, _ in points], [100 * share for _, share in points]
-    x = nice_scale(min(0, *steps), max(steps), 56, width - 12, 4 if is_narrow else 8)
-    y = nice_scale(min(shares), max(shares), height - 44, 14, 4)
-    places = list(zip(steps, shares, strict=True))
+    places = [(step, 100 * change) for step, change in points]
+    steps, changes = [step for step, _ in places], [change for _, change in places]
+    x = nice_scale(min(0, *steps), max(steps), 52, width - 12, 4 if is_narrow else 8)
+    y = nice_scale(min(0.0, *changes), max(0.0, *changes), height - 44, 14, 4)
     dots = [
-        f'<circle class="point" cx="{x(step):.1f}" cy="{y(share):.1f}" r="3">'
-        f"<title>step {step:,}: {share:.1f} %</title></circle>"
-        for step, share in places
+        f'<circle class="point" cx="{x(step):.1f}" cy="{y(change):.1f}" r="3">'
+        f"<title>step {step:,}: {change:+.1f} points</title></circle>"
+        for step, change in places
     ]
     (_, first), (last_step, last) = places[0], places[-1]
-    spoken = f"{title}: from {first:.1f} % to {last:.1f} % at step {last_step}"
+    spoken = f"{title}: from {first:+.1f} to {last:+.1f} points at step {last_step}"
     parts = [*_axes(x, y, width, height), *_line(places, "validation", x, y), *dots]
     return svg(width, height, spoken, parts)
 

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from tunefork.core.files import write_json, write_text
 from tunefork.evaluation.bars import ScoreRow, change_chart, score_chart
-from tunefork.evaluation.charts import Curves, Point, loss_chart, share_chart
+from tunefork.evaluation.charts import Curves, Point, change_over_steps, loss_chart
 from tunefork.evaluation.costs import COST_COLUMNS, cost_rows
 from tunefork.evaluation.gate import Decision, p_text, points
 from tunefork.evaluation.ladder import BASE, Ladder
@@ -109,7 +109,7 @@ class Report:
         ladder: Every way that was measured, with its cost; `scores` are its scores then.
         chosen: The rung that is recommended.
         suites: Forgetting on each suite, by its name; with `forgetting` where that is not among.
-        remembered: (step, share of general questions right) of each checkpoint.
+        remembered: (step, change of the share of general questions right, beside the base).
         memorised: How much of the training rows the model knows by heart.
         findings: What was found in the training data.
     """
@@ -247,7 +247,9 @@ def _charts(report: Report, sizes: _Sizes) -> dict[str, _Charts]:
         "scores": lambda width: score_chart(report.rows, width, across) if report.rows else None,
         "losses": lambda width: loss_chart(curves, width),
         "changes": lambda width: change_chart(report.forgotten, width),
-        "remembered": lambda width: share_chart(report.remembered, width, "General knowledge"),
+        "remembered": lambda width: change_over_steps(
+            report.remembered, width, "General knowledge"
+        ),
     }
     return {
         name: [(size, chart) for size, width in sizes if (chart := draw(width)) is not None]

@@ -20,6 +20,7 @@ from tunefork.core.hashing import hash_json
 from tunefork.data import Message
 from tunefork.data.convert.shapes import Held, openai_preference
 from tunefork.data.example import Preference
+from tunefork.evaluation.agreement import told_apart
 from tunefork.workflow.label_agreement import agreement
 from tunefork.workflow.label_items import Item, read_pairs, read_prompts
 from tunefork.workflow.label_log import (
@@ -36,7 +37,10 @@ from tunefork.workflow.label_log import (
 if TYPE_CHECKING:
     from tunefork.workflow.label_answers import AnswersAhead
 
+OWNER = "you"  # who the rater is among the models, where own answers are to be found
+
 __all__ = [
+    "OWNER",
     "Choice",
     "Decision",
     "Proposal",
@@ -184,6 +188,7 @@ def export(session: Session, sink: Sink) -> dict[str, Any]:
         found = register_derived(log, session.out, sink)
         versions |= {"pairs": found["after"]} if found else {}
     counts = Counter(decision.choice for decision in made)
+    wins = _wins(made)
     return {
         "rater": session.terms.rater,
         "models": session.terms.models,
@@ -191,7 +196,8 @@ def export(session: Session, sink: Sink) -> dict[str, Any]:
         "open": session.n_open,
         "pairs": len(pairs),
         "counts": {choice: counts[choice] for choice in get_args(Choice)},
-        "wins": _wins(made),
+        "wins": wins,
+        "told_apart": _told_apart(made, wins),
         "edited": sum(decision.edited is not None for decision in made),
         "out": str(session.out) if pairs else None,
         "decisions": str(log) if made else None,
@@ -258,3 +264,22 @@ def _wins(decisions: list[Decision]) -> dict[str, int]:
             continue
         wins[str(names[0] if decision.choice == "left" else names[1])] += 1
     return dict(sorted(wins.items()))
+
+
+def _told_apart(decisions: list[Decision], wins: dict[str, int]) -> dict[str, Any] | None:
+    """Say how often the rater found the own answer; None where there was none to find."""
+    sides = {each.proposal.left.model for each in decisions}
+    sides |= {each.proposal.right.model for each in decisions}
+    total = sum(wins.values())
+    if OWNER not in sides or total == 0:
+        return None
+    right = wins.get(OWNER, 0)
+    found = told_apart(right, total)
+    return {
+        "right": right,
+        "of": total,
+        "share": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "is_recognised": found.low > 0.5,  # more often than by a coin
+    }
