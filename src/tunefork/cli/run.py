@@ -47,6 +47,7 @@ def print_verdict(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     from tunefork.cli import show
+    from tunefork.cli.ladder import print_ladder, print_recommendation
     from tunefork.core.units import bytes_text, duration_text
 
     shown = result["before_after"]
@@ -55,12 +56,12 @@ def print_verdict(result: dict[str, Any]) -> None:
         show.talk.print(f"[bold]{_plain(shown['question'])}[/]")
         show.talk.print(f"  before  {_plain(shown['before'])}")
         show.talk.print(f"  after   [bold]{_plain(shown['after'])}[/]")
+    if result["rungs"]:
+        show.talk.print()
+        print_ladder(result)
     table = Table(box=None, pad_edge=False)
     for column in ("", "base", "tuned"):
         table.add_column(column, justify="left" if not column else "right")
-    if result["scores"]:
-        scores = result["scores"]
-        table.add_row("golden questions", *(_interval(scores[rung]) for rung in ("base", "tuned")))
     if result["held_out"]:
         held_out = result["held_out"]
         table.add_row(
@@ -81,6 +82,7 @@ def print_verdict(result: dict[str, Any]) -> None:
     show.talk.print(
         Panel(reasons, title=f"[bold {colour}]{result['verdict']}[/]", border_style=colour)
     )
+    print_recommendation(result)
     show.talk.print(
         f"Base {bytes_text(result['base_bytes'])}, unchanged: "
         f"{'yes' if result['base_unchanged'] else 'NO'}; "
@@ -89,10 +91,6 @@ def print_verdict(result: dict[str, Any]) -> None:
     )
     show.talk.print(f"Report:     {result['report']}", soft_wrap=True, markup=False)
     show.talk.print(f"Talk to it: tunefork chat {result['model']}", soft_wrap=True, markup=False)
-
-
-def _interval(score: dict[str, float]) -> str:
-    return f"{score['score']:.1%} ({score['low']:.1%} to {score['high']:.1%})"
 
 
 def _plain(text: str) -> str:

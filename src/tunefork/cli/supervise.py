@@ -25,7 +25,7 @@ from tunefork.cli.lines import json_line
 from tunefork.core.allocator import quick_allocator
 from tunefork.core.errors import RunError
 
-_VERBS = {"train", "run", "demo", "sweep"}
+_VERBS = {"train", "run", "compare", "demo", "sweep"}
 _PARENT = "TUNEFORK_SUPERVISOR"  # in the child's environment: the parent's process number
 _HALVINGS = "--halvings"
 _MOST_HALVINGS = 4

@@ -38,7 +38,14 @@ from tunefork.evaluation.probe import (
     measure_forgetting,
     probe_accuracy,
 )
-from tunefork.evaluation.recommend import Recommendation, fewest_groups, recommend, standing
+from tunefork.evaluation.recommend import (
+    Foresight,
+    Recommendation,
+    fewest_groups,
+    foresee,
+    recommend,
+    standing,
+)
 from tunefork.evaluation.report import (
     DataFinding,
     Highlight,
@@ -69,6 +76,7 @@ __all__ = [
     "Cost",
     "DataFinding",
     "Evidence",
+    "Foresight",
     "Forgetting",
     "GateSettings",
     "GoldenQuestion",
@@ -99,6 +107,7 @@ __all__ = [
     "fewest_groups",
     "find_memorised",
     "find_turn",
+    "foresee",
     "forgetting_of",
     "groups_for",
     "holm",

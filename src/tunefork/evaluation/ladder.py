@@ -197,12 +197,13 @@ class Ladder:
         """Return a rung by its name."""
         return next((rung for rung in self.rungs if rung.name == name), None)
 
-    def compare(self, name: str, with_name: str) -> PairedResult:
+    def compare(self, name: str, with_name: str, confidence: float | None = None) -> PairedResult:
         """Test one rung against another, question by question; a gain is the first one's."""
         first, other = self.find(name), self.find(with_name)
         assert first is not None, f"`{name}` was not measured"
         assert other is not None, f"`{with_name}` was not measured"
-        return paired_test(other.climbed.scores, first.climbed.scores, self.groups, self.confidence)
+        scores = (other.climbed.scores, first.climbed.scores)
+        return paired_test(*scores, self.groups, confidence or self.confidence)
 
 
 def build_ladder(

@@ -32,7 +32,7 @@ from tunefork.evaluation.ladder import (
     Ladder,
     Rung,
 )
-from tunefork.evaluation.power import holm
+from tunefork.evaluation.power import groups_for, holm, power
 from tunefork.evaluation.statistics import PairedResult
 
 _ROUNDING = 1e-9
@@ -57,6 +57,45 @@ class Recommendation:
 def fewest_groups(confidence: float) -> int:
     """Return how many facts it takes to be sure of anything, were all of them to agree."""
     return math.ceil(math.log2(2 / (1 - confidence)))
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What the questions can show, said before any is asked.
+
+    Attributes:
+        questions: How many there are.
+        facts: How many facts they ask about.
+        gain: The gain that the user cares about.
+        chance: Of finding it with these facts, were it true.
+        needed: Facts with which it is found four times in five; None for more than a million.
+    """
+
+    questions: int
+    facts: int
+    gain: float
+    chance: float
+    needed: int | None
+
+    def __str__(self) -> str:
+        many = f"{self.needed:,} facts" if self.needed is not None else "over a million facts"
+        return (
+            f"{self.questions:,} questions about {_facts(self.facts)}: a gain of "
+            f"{points(self.gain)} points would be found with a chance of {100 * self.chance:.0f} "
+            f"%, and four times in five with about {many}; larger gains need fewer"
+        )
+
+
+def foresee(groups: Sequence[str], settings: GateSettings) -> Foresight:
+    """Return what questions about these facts can show."""
+    gain, n_groups = settings.min_gain, len(set(groups))
+    return Foresight(
+        len(groups),
+        n_groups,
+        gain,
+        power(gain, n_groups, confidence=settings.confidence),
+        groups_for(gain, confidence=settings.confidence),
+    )
 
 
 def standing(over_base: Against | None, settings: GateSettings) -> Decision | None:

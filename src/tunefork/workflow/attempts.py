@@ -27,7 +27,7 @@ def count_attempt(
     """
     if not golden:
         return None
-    evidence = answers_hash([answer.text for answer in measured.answers], measured.probe_right)
+    evidence = answers_hash(measured.answers, measured.probe_right)
     with going_on(sink, "attempts are not counted"), open_registry() as registry:
         with registry.writing() as session:
             number = count_in_registry(session, question_hashes(golden), evidence)

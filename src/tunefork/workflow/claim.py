@@ -63,6 +63,17 @@ def claimed(
         yield RunFolder(path, identity)
 
 
+def finished_run(project: Project, base: Base, out: Path | None) -> RunFolder | None:
+    """Return the newest finished run of a project, or that in `out`; None where there is none."""
+    identity = identity_of(project, base)
+    name = f"{project.name}-{identity.split(':')[1][:8]}"
+    at_home = itertools.takewhile(Path.exists, _numbered("runs", name))
+    places = [out.resolve()] if out is not None else at_home
+    runs = [RunFolder(path, identity) for path in places]
+    finished = [run for run in runs if run.result is not None]
+    return next((run for run in finished[::-1] if run.record.get("identity") == identity), None)
+
+
 def identity_of(project: Project, base: Base) -> str:
     """Return the hash of what decides the result of a project's training."""
     spec = project.spec
@@ -124,8 +135,7 @@ def _check_given(out: Path, identity: str, resume: bool) -> None:
 
 
 def _hold_at_home(stack: contextlib.ExitStack, shelf: str, name: str, resume: bool) -> Path:
-    folder = home() / shelf
-    numbered = (folder / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+    numbered = _numbered(shelf, name)
     if resume:
         existing = list(itertools.takewhile(Path.exists, numbered))
         begun = [path for path in existing if (path / "record.json").is_file()]
@@ -142,6 +152,13 @@ def _hold_at_home(stack: contextlib.ExitStack, shelf: str, name: str, resume: bo
                     stack.push(attempt.pop_all())
                     return path
     raise AssertionError("numbers do not end")
+
+
+def _numbered(shelf: str, name: str) -> Iterator[Path]:
+    """Yield the folders that a name may have, without end."""
+    folder = home() / shelf
+    yield folder / name
+    yield from (folder / f"{name}-{number}" for number in itertools.count(2))
 
 
 class _Busy(RunError):

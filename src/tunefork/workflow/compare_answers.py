@@ -18,7 +18,7 @@ from tunefork.core.hashing import hash_json
 from tunefork.data import Message
 
 BATCH = 64  # conversations answered together
-_LATENCY_SECONDS = 2.0  # to spend on questions asked one at a time, for each rung
+_LATENCY_SECONDS = 1.0  # to spend on questions asked one at a time, for each rung
 _LATENCY_LEAST, _LATENCY_MOST = 3, 20  # of them
 
 

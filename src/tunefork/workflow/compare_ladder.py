@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tunefork.core.errors import InputError, UsageError, did_you_mean
-from tunefork.core.events import Sink, Warned
-from tunefork.evaluation import RUNGS, GoldenQuestion, Ladder, Prices, build_ladder
+from tunefork.core.events import Noted, Sink, Warned
+from tunefork.evaluation import (
+    RUNGS,
+    GoldenQuestion,
+    Ladder,
+    Prices,
+    Recommendation,
+    build_ladder,
+    foresee,
+)
 from tunefork.models import Base
 from tunefork.workflow.compare_reference import Reference
 from tunefork.workflow.compare_rows import example_rows
@@ -17,7 +27,7 @@ from tunefork.workflow.opened import chat_model, renderer_of
 from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.spec import Project
 
-_OF_TUNED = ("tuned", "tuned+retrieval")
+TUNED_RUNGS = ("tuned", "tuned+retrieval")
 _ON_REQUEST = ("larger", "reference")
 
 
@@ -38,7 +48,7 @@ class Wanted:
     @property
     def is_tuned(self) -> bool:
         """Whether a tuned model is asked for."""
-        return not set(_OF_TUNED).isdisjoint(self.rungs)
+        return not set(TUNED_RUNGS).isdisjoint(self.rungs)
 
 
 def wanted(
@@ -108,30 +118,16 @@ class Climb:
         chat = chat_model(base, renderer_of(base, self.project.spec.date))
         return self.climber.on_larger(chat, base)
 
-    def _going_on(self, rung: str) -> _GoingOn:
-        return _GoingOn(rung, self.missing, self.climber.sink)
-
-
-class _GoingOn:
-    """Turns what is wrong with one rung into the reason why it is missing."""
-
-    def __init__(self, rung: str, missing: dict[str, str], sink: Sink) -> None:
-        self._rung = rung
-        self._missing = missing
-        self._sink = sink
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, InputError):
-            return False
-        where = f"{error.where}: " if error.where else ""
-        reason = f"{where}{error.message}"
-        self._missing[self._rung] = reason
-        hint = f" ({error.hint})" if error.hint else ""
-        self._sink(Warned(f"`{self._rung}` is left out: {reason}{hint}"))
-        return True
+    @contextlib.contextmanager
+    def _going_on(self, rung: str) -> Iterator[None]:
+        """Turn what is wrong with one rung into the reason why it is missing."""
+        try:
+            yield
+        except InputError as error:
+            where = f"{error.where}: " if error.where else ""
+            self.missing[rung] = f"{where}{error.message}"
+            hint = f" ({error.hint})" if error.hint else ""
+            self.climber.sink(Warned(f"`{rung}` is left out: {self.missing[rung]}{hint}"))
 
 
 def start_climb(
@@ -142,6 +138,8 @@ def start_climb(
     sink: Sink,
 ) -> Climb:
     """Return who climbs the ladder, with all that is needed of the user's rows and documents."""
+    foresight = foresee([question.group for question in golden], project.spec.gate.settings())
+    sink(Noted(f"{foresight}."))
     missing: dict[str, str] = {}
     with_documents = [name for name in wanted.rungs if "retrieval" in name]
     index = None
@@ -158,3 +156,21 @@ def start_climb(
         sink=sink,
     )
     return Climb(climber, wanted, project, missing)
+
+
+def find_step(steps: Sequence[Step], name: str) -> Step | None:
+    """Return the step of a rung."""
+    return next((step for step in steps if step.climbed.name == name), None)
+
+
+def ladder_summary(ladder: Ladder | None, recommendation: Recommendation | None) -> dict[str, Any]:
+    """Return the ladder as plain data: rungs by name, what is missing, and what to take."""
+    if ladder is None or recommendation is None:
+        return {"questions": 0, "facts": 0, "rungs": {}, "skipped": {}, "recommendation": None}
+    return {
+        "questions": len(ladder.groups),
+        "facts": len(set(ladder.groups)),
+        "rungs": {rung.name: rung.as_dict() for rung in ladder.rungs},
+        "skipped": dict(ladder.skipped),
+        "recommendation": asdict(recommendation),
+    }

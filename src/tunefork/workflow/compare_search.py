@@ -1,36 +1,37 @@
 """Search the best prompt and the best way to look things up: on held-out rows, never golden ones.
 
-What is best makes the held-out rows' own answers likeliest, per token. Nothing is decoded for it,
-so a setting costs one pass over a few rows. First how many examples, then the template around
-them; first how many passages, then how they are put.
+What is best answers the held-out rows most like their own answers, by ROUGE-L. First how many
+examples, then the template around them; first how many passages, then how they are put.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tunefork.core.events import Progress, Sink
 from tunefork.data import Example
-from tunefork.inference import ChatModel
+from tunefork.graders.similarity import rouge_l
+from tunefork.inference import ChatModel, Decoding
 from tunefork.retrieval import Form, Index
 from tunefork.workflow.compare_answers import kept
 from tunefork.workflow.look_up import LookUp, Pool, looking_up
 from tunefork.workflow.registered import Prompt
 
 _ROWS = 24  # held-out rows that a setting is tried on
-_SHOTS = (0, 1, 3, 6)
-_PASSAGES = (1, 2, 4)
-_DEFAULT_SHOTS, _DEFAULT_PASSAGES = 3, 2  # where nothing is held out to choose by
+_SHOTS = (0, 2, 5)
+_PASSAGES = (1, 3)
+_DEFAULT_SHOTS, _DEFAULT_PASSAGES = 2, 3  # where nothing is held out to choose by
+_LONGEST = 128  # tokens of an answer; that of a row is cut at twice the longest of the rows' own
 # `{}` is the goal of the spec.
 _TEMPLATES = (
     None,
     "{}",
     "You are a helpful assistant. Your task: {}",
-    "Answer the user as this says: {} Keep to the form and length of the answers before.",
 )
-_NO_GOAL = (None, "You are a helpful assistant. Answer like the answers before.")
+_NO_GOAL = (None, "You are a helpful assistant.")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Searcher:
     sink: Sink
 
     def best(self, ways: Sequence[Way]) -> Way:
-        """Return the way that makes the answers likeliest; the first of equals."""
+        """Return the way whose answers are most like those of the rows; the first of equals."""
         scores = []
         for number, way in enumerate(ways, start=1):
             scores.append(self._score(way))
@@ -84,17 +85,22 @@ class Searcher:
 
     def _score(self, way: Way) -> float:
         key = [self.model_key, way.key(), [asdict(row) for row in self.rows]]
-        return float(kept(key, lambda: self._likelihood(way))["mean"])
+        return float(kept(key, lambda: self._likeness(way))["mean"])
 
-    def _likelihood(self, way: Way) -> dict[str, Any]:
-        scores = way.on(self.chat).score(self.rows)
-        weight = sum(score.weight for score in scores)
-        total = sum(score.log_probability for score in scores)
-        return {"mean": total / weight if weight else 0.0, "tokens": weight}
+    def _likeness(self, way: Way) -> dict[str, Any]:
+        chat = way.on(self.chat)
+        wanted = [row.messages[-1].content for row in self.rows]
+        longest = max(len(chat.renderer.tokenizer.encode(text)) for text in wanted)
+        decoding = Decoding(max_new_tokens=min(_LONGEST, 2 * longest + 1))
+        answers = chat.answer([row.messages[:-1] for row in self.rows], decoding)
+        likeness = [
+            rouge_l(answer.text, text) for answer, text in zip(answers, wanted, strict=True)
+        ]
+        return {"mean": statistics.fmean(likeness), "rows": len(likeness)}
 
 
 def sample(rows: Iterable[Example]) -> tuple[Example, ...]:
-    """Return some of the held-out rows, spread over all; of each the last answer alone counts."""
+    """Return some of the held-out rows, spread over all; each up to its last answer."""
     last = [row for each in rows if (row := _last_answer(each)) is not None]
     step = max(1, len(last) // _ROWS)
     return tuple(last[::step][:_ROWS])
@@ -158,9 +164,8 @@ def _pool(look_up: LookUp) -> Pool:
 
 
 def _last_answer(row: Example) -> Example | None:
-    """Return the conversation up to its last answer, which alone is scored."""
+    """Return the conversation up to its last answer; None where there is none to learn from."""
     places = [at for at, turn in enumerate(row.messages) if turn.role == "assistant"]
     if not places or row.messages[places[-1]].weight == 0:
         return None
-    before = tuple(replace(turn, weight=0.0) for turn in row.messages[: places[-1]])
-    return replace(row, messages=(*before, row.messages[places[-1]]))
+    return replace(row, messages=row.messages[: places[-1] + 1])

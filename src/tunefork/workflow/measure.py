@@ -14,11 +14,9 @@ from tunefork.data import Example, Items, Message, TokenRows
 from tunefork.evaluation import (
     Forgetting,
     GoldenQuestion,
-    Interval,
     LossResult,
     PairedResult,
     ProbeItem,
-    interval,
     load_probe,
     mean_loss_test,
     measure_forgetting,
@@ -27,6 +25,8 @@ from tunefork.evaluation import (
 )
 from tunefork.graders import Grade, grade_many, require_graded
 from tunefork.inference import Answer, ChatModel, Decoding, RowScore, score_rows
+from tunefork.workflow.compare_answers import BATCH
+from tunefork.workflow.compare_rungs import Step
 from tunefork.workflow.opened import DECODING
 from tunefork.workflow.preferences import Agreement, Preferred, agreement, look_at_pairs
 
@@ -47,7 +47,7 @@ class Questions:
 class Measured:
     """What one model answered and scored, in the order of the questions."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[str, ...]
     grades: tuple[Grade, ...]
     losses: tuple[RowScore, ...]
     probe_right: tuple[bool, ...]
@@ -57,10 +57,6 @@ class Measured:
     def scores(self) -> list[float]:
         """The grade of each golden answer, from 0 to 1."""
         return [grade.score for grade in self.grades]
-
-    def interval(self, golden: Sequence[GoldenQuestion], confidence: float) -> Interval:
-        """Return the mean golden score with its interval, clustered by group."""
-        return interval(self.scores, [question.group for question in golden], confidence)
 
 
 @dataclass(frozen=True)
@@ -80,9 +76,10 @@ def general_probe(half: str) -> tuple[ProbeItem, ...]:
     return tuple(item for item in load_probe(_PROBE_FILE) if item.half == half)
 
 
-def measure(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> Measured:
-    """Ask one model everything."""
-    answers, grades = ask(chat, questions.golden, name, sink)
+def measure(
+    chat: ChatModel, questions: Questions, name: str, sink: Sink, step: Step | None
+) -> Measured:
+    """Ask one model everything but the golden questions, which its step on the ladder answered."""
     losses = (
         score_rows(
             chat.model,
@@ -94,8 +91,8 @@ def measure(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> Mea
     )
     pairs = questions.pairs
     return Measured(
-        answers=tuple(answers),
-        grades=tuple(grades),
+        answers=step.climbed.answers if step is not None else (),
+        grades=step.climbed.grades if step is not None else (),
         losses=tuple(losses),
         probe_right=tuple(_probe(chat, questions, name, sink)),
         preferred=None if pairs is None else look_at_pairs(chat, pairs, name, sink),
@@ -115,7 +112,11 @@ def ask(
         for question in golden
     ]
     told = _progress(sink, f"{name}: golden questions", len(golden))
-    answers = chat.answer(conversations, decoding, on_answer=told)
+    answers: list[Answer] = []
+    # As the ladder asks, so that the answers are the same bits.
+    for begin in range(0, len(conversations), BATCH):
+        answers += chat.answer(conversations[begin : begin + BATCH], decoding)
+        told(len(answers))
     graders = [question.grader for question in golden]
     grades = grade_many(graders, [answer.text for answer in answers])
     require_graded(grades, golden[0].where if golden else None)

@@ -59,7 +59,7 @@ def register_data(project: Project, sink: Sink) -> dict[str, str]:
     data = project.spec.data
     with going_on(sink), open_registry() as registry:
         for role, name in (("train", data.train), ("validation", data.validation)):
-            version = _add_file(registry, project, name)
+            version = add_file(registry, project, name)
             if version is not None:
                 versions[role] = version
     return versions
@@ -76,7 +76,7 @@ def register_evaluation(
 ) -> None:
     """Write down what was measured of a registered run's model, and the report."""
     with going_on(sink), open_registry() as registry:
-        golden = _add_file(registry, project, project.spec.golden)
+        golden = add_file(registry, project, project.spec.golden)
         seen = _look_at_run(run)
         with registry.writing() as session:
             model = add_run(session, registry.objects, seen, {})
@@ -137,7 +137,7 @@ def lineage_of(run: RunFolder) -> dict[str, Any] | None:
     return None
 
 
-def _add_file(registry: Registry, project: Project, name: str | None) -> str | None:
+def add_file(registry: Registry, project: Project, name: str | None) -> str | None:
     """Write a data file down; a pipe, which can be read only once, is none."""
     if name is None or not (path := project.path(name)).exists():
         return None

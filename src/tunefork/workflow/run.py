@@ -1,34 +1,46 @@
-"""`run`: the whole life cycle. Train, ask base and tuned the same questions, decide, report."""
+"""`run`: the whole life cycle. Train, climb the ladder on the same questions, decide, report."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tunefork.core.events import Sink, Warned
 from tunefork.core.files import write_json
-from tunefork.core.units import bytes_text, count_text, duration_text
+from tunefork.core.hashing import hash_folder
+from tunefork.core.units import duration_text
 from tunefork.data import Items, Prompts
 from tunefork.evaluation import (
     Attempt,
     Evidence,
+    GateSettings,
     GoldenQuestion,
-    Highlight,
+    Ladder,
     LossResult,
-    Report,
-    SideBySide,
-    Verdict,
+    PairedResult,
+    Recommendation,
+    break_even,
     decide,
     leaked,
     load_golden,
+    recommend,
     write_report,
 )
-from tunefork.models import find_base
+from tunefork.models import Base, find_base
 from tunefork.workflow.abilities import Kept, abilities_of, compare_shown, show
 from tunefork.workflow.attempts import count_attempt
 from tunefork.workflow.classification import Classified, classification
+from tunefork.workflow.compare_ladder import (
+    TUNED_RUNGS,
+    Wanted,
+    find_step,
+    ladder_summary,
+    start_climb,
+)
+from tunefork.workflow.compare_register import register_rungs, register_standings
+from tunefork.workflow.compare_rungs import Step, Weights
 from tunefork.workflow.measure import (
     Compared,
     Questions,
@@ -38,31 +50,13 @@ from tunefork.workflow.measure import (
     measure,
 )
 from tunefork.workflow.opened import open_model
-from tunefork.workflow.preferences import preference_facts
-from tunefork.workflow.prepare import Prepared, prepare_again, read_curve
+from tunefork.workflow.prepare import Prepared, prepare_again
 from tunefork.workflow.proof import write_card
 from tunefork.workflow.register import lineage_of, register_evaluation
 from tunefork.workflow.rewards import Rewarded, rewarded
+from tunefork.workflow.run_report import Outcome, highlight, report_of, scores, side_by_side
 from tunefork.workflow.spec import Project
-from tunefork.workflow.train import Trained, settings_of, train_project
-
-_RUNGS = ("base", "tuned")
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """Everything that a report is written from."""
-
-    trained: Trained
-    questions: Questions
-    compared: Compared
-    verdict: Verdict
-    attempt: Attempt | None
-    kept: Kept
-    base_unchanged: bool
-    classified: Classified | None
-    rewarded: Rewarded | None
-    seconds: float
+from tunefork.workflow.train import Trained, train_project
 
 
 def run_project(
@@ -72,9 +66,19 @@ def run_project(
     resume: bool = False,
     halvings: int = 0,
     snapshots: Path | None = None,
+    wanted: Wanted | None = None,
     sink: Sink,
 ) -> dict[str, Any]:
     """Train (see `train_project`), measure and decide; return what `run --json` prints.
+
+    Args:
+        project: What to train and measure.
+        out: The run's folder.
+        resume: Go on with an interrupted run, or measure a finished one.
+        halvings: How often to halve what is computed at once.
+        snapshots: Where to keep the adapter of each checkpoint.
+        wanted: The rungs to measure; by default all that the project has what it takes for.
+        sink: Receives what happens.
 
     Raises:
         InputError: Spec, data, questions, base or folder cannot be used.
@@ -88,55 +92,147 @@ def run_project(
     )
     prepared = trained.prepared or prepare_again(trained.project, sink, trained.run.kept_out)
     n_leaked = _count_leaked(golden, prepared.asked, sink)
-    opened = open_model(str(trained.run.path))
-    questions = _questions(golden, prepared)
-    asked = abilities_of(project, prepared, sink)
-    with opened.base_chat() as chat:
-        base_measured = measure(chat, questions, "base", sink)
-        base_shown = show(chat, asked, "base", sink)
-    tuned_measured = measure(opened.chat, questions, "tuned", sink)
-    tuned_shown = show(opened.chat, asked, "tuned", sink)
     gate = project.spec.gate.settings()
-    tried = count_attempt(golden, tuned_measured, gate.confidence, sink)
-    confidence = tried.confidence if tried else gate.confidence
-    compared = compare(base_measured, tuned_measured, questions, confidence)
-    kept = compare_shown(base_shown, tuned_shown, asked, confidence)
+    found = _measure(trained, prepared, golden, wanted or Wanted(), sink)
     base_unchanged = base.hash_anew() == base_hash
-    verdict = decide(
-        Evidence(
-            paired=compared.paired,
-            forgetting=compared.forgetting,
-            held_out_loss=_held_out_loss(compared, trained),
-            base_unchanged=base_unchanged,
-            leaked=n_leaked,
-            measured_rungs=_RUNGS,
-            suites=kept.suites,
-            safety=kept.safety,
-            canaries=kept.canaries,
-            effect=trained.result.get("effect"),
-            attempt=tried,
-        ),
-        gate,
+    evidence = Evidence(
+        paired=found.compared.paired,
+        forgetting=found.compared.forgetting,
+        held_out_loss=_held_out_loss(found.compared, trained),
+        base_unchanged=base_unchanged,
+        leaked=n_leaked,
+        measured_rungs=tuple(rung.name for rung in found.ladder.rungs) if found.ladder else (),
+        over_prompt=_over_prompt(found),
+        suites=found.kept.suites,
+        safety=found.kept.safety,
+        canaries=found.kept.canaries,
+        effect=trained.result.get("effect"),
+        attempt=found.attempt,
     )
-    outcome = _Outcome(
+    ladder, recommendation = _recommended(found, evidence, gate, trained, sink)
+    outcome = Outcome(
         trained,
-        questions,
-        compared,
-        verdict,
-        tried,
-        kept,
+        found.questions,
+        found.compared,
+        ladder,
+        recommendation,
+        decide(evidence, gate),
+        found.attempt,
+        found.kept,
         base_unchanged,
-        classification(opened.chat, prepared, sink),
-        rewarded(opened.chat, prepared, confidence, sink),
+        found.classified,
+        found.rewarded,
         time.perf_counter() - start,
     )
+    return _written(outcome, sink)
+
+
+def _written(outcome: Outcome, sink: Sink) -> dict[str, Any]:
+    """Write report, card and evaluation, and return what `run --json` prints."""
+    trained = outcome.trained
     report_path = trained.run.path / "report.html"
-    write_report(report_path, _report(outcome, lineage_of(trained.run)))
+    write_report(report_path, report_of(outcome, lineage_of(trained.run)))
     result = _result(outcome, report_path)
     result["card"] = write_card(trained.run, result, sink)
-    write_json(trained.run.path / "evaluation.json", {**result, "answers": _answers(outcome)})
+    answers = [row._asdict() for row in side_by_side(outcome)]
+    write_json(trained.run.path / "evaluation.json", {**result, "answers": answers})
     register_evaluation(trained.run, trained.project, result, sink)
     return result
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was measured of base, tuned model and the rest of the ladder."""
+
+    questions: Questions
+    compared: Compared
+    steps: tuple[Step, ...]
+    ladder: Ladder | None
+    attempt: Attempt | None
+    kept: Kept
+    classified: Classified | None
+    rewarded: Rewarded | None
+
+
+def _measure(
+    trained: Trained,
+    prepared: Prepared,
+    golden: tuple[GoldenQuestion, ...],
+    wanted: Wanted,
+    sink: Sink,
+) -> _Found:
+    base, confidence = prepared.base, trained.project.spec.gate.confidence
+    opened = open_model(str(trained.run.path))
+    questions = _questions(golden, prepared)
+    asked = abilities_of(trained.project, prepared, sink)
+    climb = start_climb(trained.project, prepared, golden, wanted, sink) if golden else None
+    steps: list[Step] = []
+    with opened.base_chat() as chat:
+        if climb is not None:
+            steps += climb.climber.on_base(chat, base)
+        base_measured = measure(chat, questions, "base", sink, find_step(steps, "base"))
+        base_shown = show(chat, asked, "base", sink)
+    if climb is not None:
+        steps += climb.climber.on_tuned(opened.chat, base, _weights(trained, base))
+    tuned_measured = measure(opened.chat, questions, "tuned", sink, find_step(steps, "tuned"))
+    tuned_shown = show(opened.chat, asked, "tuned", sink)
+    tried = count_attempt(golden, tuned_measured, confidence, sink)
+    spent = tried.confidence if tried is not None else confidence
+    classified = classification(opened.chat, prepared, sink)
+    reward = rewarded(opened.chat, prepared, spent, sink)
+    if climb is not None:
+        steps += climb.others()
+    return _Found(
+        questions,
+        compare(base_measured, tuned_measured, questions, spent),
+        tuple(steps),
+        climb.ladder(steps, confidence) if climb is not None else None,
+        tried,
+        compare_shown(base_shown, tuned_shown, asked, spent),
+        classified,
+        reward,
+    )
+
+
+def _over_prompt(found: _Found) -> PairedResult | None:
+    """Test the tuned model against the best prompt, at the confidence that is left."""
+    if found.ladder is None or found.ladder.find("prompt") is None:
+        return None
+    confidence = found.attempt.confidence if found.attempt is not None else None
+    return found.ladder.compare("tuned", "prompt", confidence)
+
+
+def _recommended(
+    found: _Found, evidence: Evidence, gate: GateSettings, trained: Trained, sink: Sink
+) -> tuple[Ladder | None, Recommendation | None]:
+    """Write the rungs down, and return them with their names and which to take."""
+    if found.ladder is None:
+        return None, None
+    if found.attempt is not None:
+        gate = replace(gate, confidence=found.attempt.confidence)
+    barred = _ruled_out(evidence, gate)
+    ladder = register_rungs(found.ladder, found.steps, trained.project, trained.run, sink)
+    register_standings(ladder, trained.project, gate, barred, sink)
+    return ladder, recommend(ladder, gate, barred)
+
+
+def _weights(trained: Trained, base: Base) -> Weights:
+    result, rows = trained.result, trained.run.record["rows"]["training"]
+    is_whole = result["strategy"]["name"] == "full"
+    return Weights(
+        hash_folder(trained.run.model),
+        result["model_bytes"] + (0 if is_whole else base.weight_bytes),
+        f"{rows:,} examples and {duration_text(result['seconds'])} of training",
+    )
+
+
+def _ruled_out(evidence: Evidence, gate: GateSettings) -> dict[str, str]:
+    """Return why what was tuned must not ship, whatever it scores; nothing where it may."""
+    without_gain = decide(replace(evidence, paired=None, over_prompt=None), gate)
+    if without_gain.verdict != "hold":
+        return {}
+    # What a verdict rests on is its first reason.
+    return dict.fromkeys(TUNED_RUNGS, without_gain.reasons[0])
 
 
 def _questions(golden: tuple[GoldenQuestion, ...], prepared: Prepared) -> Questions:
@@ -168,26 +264,17 @@ def _count_leaked(golden: tuple[GoldenQuestion, ...], asked: Prompts, sink: Sink
     return len(found)
 
 
-def _scores(outcome: _Outcome) -> dict[str, tuple[float, float, float]]:
-    if not outcome.questions.golden:
-        return {}
-    confidence = outcome.trained.project.spec.gate.confidence
-    pairs = zip(_RUNGS, (outcome.compared.base, outcome.compared.tuned), strict=True)
-    found = {
-        name: measured.interval(outcome.questions.golden, confidence) for name, measured in pairs
-    }
-    return {name: (each.mean, each.low, each.high) for name, each in found.items()}
-
-
-def _result(outcome: _Outcome, report_path: Path) -> dict[str, Any]:
+def _result(outcome: Outcome, report_path: Path) -> dict[str, Any]:
     compared, trained = outcome.compared, outcome.trained
     keys = ("score", "low", "high")
     return {
         "verdict": outcome.verdict.verdict,
         "reasons": list(outcome.verdict.reasons),
         "scores": {
-            name: dict(zip(keys, values, strict=True)) for name, values in _scores(outcome).items()
+            name: dict(zip(keys, values, strict=True)) for name, values in scores(outcome).items()
         },
+        **ladder_summary(outcome.ladder, outcome.recommendation),
+        "break_even": _break_even(outcome),
         "gain": compared.paired.gain if compared.paired else None,
         "p_value": compared.paired.p_value if compared.paired else None,
         "forgetting": compared.forgetting.drop if compared.forgetting else None,
@@ -207,90 +294,15 @@ def _result(outcome: _Outcome, report_path: Path) -> dict[str, Any]:
         "model": trained.run.model_name,
         "path": str(trained.run.model),
         "report": str(report_path),
-        "before_after": _highlight(outcome)._asdict() if outcome.questions.golden else None,
+        "before_after": highlight(outcome)._asdict() if outcome.questions.golden else None,
     }
 
 
-def _side_by_side(outcome: _Outcome) -> tuple[SideBySide, ...]:
-    base, tuned = outcome.compared.base, outcome.compared.tuned
-    return tuple(
-        SideBySide(
-            question.text,
-            question.reference,
-            base.answers[index].text,
-            tuned.answers[index].text,
-            base.grades[index].passed,
-            tuned.grades[index].passed,
-            question.group,
-        )
-        for index, question in enumerate(outcome.questions.golden)
-    )
-
-
-def _answers(outcome: _Outcome) -> list[dict[str, Any]]:
-    return [row._asdict() for row in _side_by_side(outcome)]
-
-
-def _highlight(outcome: _Outcome) -> Highlight:
-    """Pick the first question that tuning won, else the first one."""
-    rows = _side_by_side(outcome)
-    row = next((row for row in rows if row.outcome == "won"), rows[0])
-    return Highlight(row.question, row.base_answer, row.tuned_answer)
-
-
-def _report(outcome: _Outcome, origin: dict[str, Any] | None) -> Report:
-    trained, compared = outcome.trained, outcome.compared
-    result, record = trained.result, trained.run.record
-    training, validation = read_curve(trained.run.metrics)
-    preview = result["preview"]
-    return Report(
-        title=trained.run.name,
-        goal=trained.project.spec.goal,
-        verdict=outcome.verdict.verdict,
-        reasons=outcome.verdict.reasons,
-        scores=_scores(outcome),
-        gain=compared.paired.gain if compared.paired else None,
-        p_value=compared.paired.p_value if compared.paired else None,
-        forgetting=compared.forgetting,
-        training=tuple(training),
-        validation=tuple(validation),
-        base_validation_loss=result["base_validation_loss"],
-        best_step=result["best_step"],
-        side_by_side=_side_by_side(outcome),
-        settings=settings_of(result),
-        lineage=_lineage(trained),
-        origin=origin,
-        facts=(
-            ("Base", f"{record['base']['name']}, {bytes_text(record['base']['bytes'])}"),
-            ("Result", f"{result['strategy']['name']}, {bytes_text(result['model_bytes'])}"),
-            ("Trainable parameters", count_text(result["trainable_parameters"])),
-            ("Rows", _rows_text(record["rows"])),
-            ("Training time", duration_text(result["seconds"])),
-            ("Speed", f"{result['tokens_per_second']:,.0f} tokens/s"),
-            ("Peak memory for training", bytes_text(result["peak_bytes"])),
-            ("Whole run", duration_text(outcome.seconds)),
-            *(preference_facts(compared.agreement) if compared.agreement else ()),
-            *(outcome.classified.facts() if outcome.classified else ()),
-            *(outcome.rewarded.facts() if outcome.rewarded else ()),
-        ),
-        highlight=_highlight(outcome) if outcome.questions.golden else None,
-        mask_preview=tuple(tuple((text, on) for text, on in row) for row in preview),
-    )
-
-
-def _rows_text(rows: dict[str, int]) -> str:
-    text = f"{rows['training']:,} trained, {rows['validation']:,} held out"
-    return f"{text}, {rows['replayed']:,} general ones mixed in" if rows["replayed"] else text
-
-
-def _lineage(trained: Trained) -> tuple[tuple[str, str], ...]:
-    record = trained.run.record
-    environment = ", ".join(f"{key} {value}" for key, value in record["environment"].items())
-    return (
-        ("Run", trained.run.name),
-        ("Base", f"{record['base']['name']} {record['base']['hash']}"),
-        ("Data", record["data_hash"]),
-        ("Code", record["code_hash"]),
-        ("Environment", environment),
-        ("Date that templates see", str(trained.project.spec.date)),
-    )
+def _break_even(outcome: Outcome) -> int | None:
+    """Return after how many answers the training is paid back by what a prompt takes longer."""
+    ladder = outcome.ladder
+    prompt = ladder.find("prompt") if ladder is not None else None
+    tuned = ladder.find("tuned") if ladder is not None else None
+    if prompt is None or tuned is None:
+        return None
+    return break_even(outcome.trained.result["seconds"], prompt.climbed.cost, tuned.climbed.cost)
