@@ -5,16 +5,21 @@ runs. What is computed once more in the backward pass (checkpointing) runs long 
 other rows may have been run in between; `routed_again` lets it see the routing of its own forward.
 
 Rows all of whose tokens have adapter 1, as in training, have no routing.
+
+In serving a layer needs no numbers of adapters: `serving` holds what is added for each row, and
+computes it.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from tunefork.models.layout import Layout
@@ -69,6 +74,32 @@ def routed_again() -> tuple[AbstractContextManager[None], AbstractContextManager
     It is the `context_fn` of `torch.utils.checkpoint`, which calls it at the forward.
     """
     return contextlib.nullcontext(), _Held(current_routing())
+
+
+class Served(Protocol):
+    """What adapters add for the rows of one call."""
+
+    def changed(self, site: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return a place's result with what is added, for what the base made of x."""
+        ...
+
+
+_served: ContextVar[Served | None] = ContextVar("_served", default=None)
+
+
+def current_served() -> Served | None:
+    """Return what is added for the rows in computation, where they are being served."""
+    return _served.get()
+
+
+@contextlib.contextmanager
+def serving(added: Served) -> Iterator[None]:
+    """While open, layers have what they add computed by `added`, and nothing else is routed."""
+    before = _served.set(added)
+    try:
+        yield
+    finally:
+        _served.reset(before)
 
 
 class _Held(AbstractContextManager[None]):

@@ -13,6 +13,8 @@ from tunefork.strategies.lora_settings import LoraSettings
 from tunefork.strategies.prefix import Prefix, PrefixSettings, first_tokens
 from tunefork.strategies.protocol import Adapter, Mergeable, Strategy
 from tunefork.strategies.qlora import Qlora
+from tunefork.strategies.residents import Residents
+from tunefork.strategies.served import Resident, Stacks, of_stretches
 
 __all__ = [
     "HEAD_TENSOR",
@@ -27,10 +29,14 @@ __all__ = [
     "Prefix",
     "PrefixSettings",
     "Qlora",
+    "Resident",
+    "Residents",
+    "Stacks",
     "Strategy",
     "first_tokens",
     "is_adapter",
     "load_adapter",
     "load_head",
+    "of_stretches",
     "save_head",
 ]

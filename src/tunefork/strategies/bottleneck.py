@@ -23,9 +23,11 @@ from torch import nn
 from tunefork.core.errors import ModelError
 from tunefork.models import Base
 from tunefork.models.blocks import decoder_layers
+from tunefork.strategies.activations import Activation
+from tunefork.strategies.beside import Change
 from tunefork.strategies.bottleneck_layer import (
-    Activation,
     BottleneckAdapter,
+    keep_behind,
     put_behind,
     take_away,
 )
@@ -98,6 +100,12 @@ class Bottleneck:
         """Take the adapters away; they are kept."""
         for name in self._adapters:
             take_away(model.get_submodule(name), self.number)
+
+    def hand_over(self, model: Any) -> dict[str, tuple[nn.Module, Change]]:
+        """Return what it adds behind each sub-layer; it is then on the model no more."""
+        places = {name: keep_behind(model.get_submodule(name)) for name in self._adapters}
+        self.take(model)
+        return {name: (places[name], adapter.change()) for name, adapter in self._adapters.items()}
 
     def parameters(self, model: Any) -> dict[str, nn.Parameter]:
         """Return the four tensors of each adapter, by sub-layer."""

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
-from tunefork.models.routing import current_routing
+from tunefork.models.routing import current_routing, current_served
+from tunefork.strategies.activations import ACTIVATIONS, Activation
+from tunefork.strategies.beside import Change
 from tunefork.strategies.parts import AdapterPart
 
-Activation = Literal["gelu", "relu", "silu", "tanh"]
-ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
-    "gelu": functional.gelu,
-    "relu": functional.relu,
-    "silu": functional.silu,
-    "tanh": torch.tanh,
-}
 _NAME = "bottleneck"  # what the adapters behind a sub-layer are called in it
 
 
@@ -76,6 +70,12 @@ class BottleneckAdapter(AdapterPart):
         parts = (self.down, self.down_bias, self.up, self.up_bias)
         return bottleneck(h, *parts, activation=self.activation)
 
+    def change(self) -> Change:
+        """Return what is added, as serving takes it."""
+        tensors = (self.down, self.up.T, self.down_bias, self.up_bias)
+        down, up, down_bias, up_bias = (each.detach().unsqueeze(0) for each in tensors)
+        return Change(down, up, None, down_bias, up_bias, self.activation)
+
 
 class Bottlenecks(AdapterPart):
     """All adapters behind one sub-layer, by number; each token has its own."""
@@ -83,6 +83,7 @@ class Bottlenecks(AdapterPart):
     def __init__(self, sublayer: nn.Module) -> None:
         super().__init__()
         self.by_number = nn.ModuleDict()
+        self.is_kept = False  # also where no adapter is left
         self._hook = sublayer.register_forward_hook(_after)
 
     def remove(self) -> None:
@@ -91,7 +92,9 @@ class Bottlenecks(AdapterPart):
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Map (1, tokens, size) to the same shape."""
-        routing = current_routing()
+        served, routing = current_served(), current_routing()
+        if served is not None:
+            return served.changed(self, h, h)
         if routing is None:
             return self._changed(1, h)
         if routing.row.only is not None:
@@ -116,11 +119,18 @@ def put_behind(sublayer: nn.Module, number: int, adapter: BottleneckAdapter) -> 
     _behind(sublayer).by_number[str(number)] = adapter
 
 
+def keep_behind(sublayer: nn.Module) -> Bottlenecks:
+    """Return what stands behind a sub-layer, which stays when no adapter is left."""
+    adapters = _behind(sublayer)
+    adapters.is_kept = True
+    return adapters
+
+
 def take_away(sublayer: nn.Module, number: int) -> None:
     """Take an adapter away from behind a sub-layer."""
     adapters = _behind(sublayer)
     del adapters.by_number[str(number)]
-    if not adapters.by_number:
+    if not adapters.by_number and not adapters.is_kept:
         adapters.remove()
         delattr(sublayer, _NAME)
 

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from tunefork.models.quantized import FrozenWeight, dense, joined, parts_of
+from tunefork.strategies.beside import Change
 from tunefork.strategies.lora_layer import LowRankChange, frozen_weight
 
 
@@ -56,6 +57,12 @@ class DoraChange(LowRankChange):
         factor: torch.Tensor = self.magnitude / self._norms_now(base_layer)
         change = super().added(base_layer, x, base_y)
         return torch.addcmul((factor - 1).to(x.dtype) * plain, factor.to(x.dtype), change)
+
+    def served(self, base_layer: nn.Module) -> Change:
+        """Return what is added, as serving takes it."""
+        plain = super().served(base_layer)
+        factor = self.magnitude.detach() / self.norms(base_layer)
+        return Change(plain.down, plain.up * factor, (factor - 1).unsqueeze(0))
 
     def merged(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the changed weight, in float32, for the base's: both (out, in)."""

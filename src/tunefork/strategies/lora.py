@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tunefork.models import Base
 from tunefork.models.quantized import QuantizedLinear, dequantize_layers
+from tunefork.strategies.beside import Change
 from tunefork.strategies.dora import DoraChange
 from tunefork.strategies.folder import (
     CONFIG_FILE,
@@ -81,8 +82,17 @@ class Lora:
         """Take the adapter off the model; the strategy keeps what is trained."""
         for path, layer in list(_layers(model, self.number)):
             self._taken[base_name(path)] = layer.take(self.number)
-            if not layer.of:
+            if not layer.of and not layer.is_kept:
                 model.set_submodule(path, layer.base_layer)
+
+    def hand_over(self, model: Any) -> dict[str, tuple[nn.Module, Change]]:
+        """Return what it adds beside each layer; it is then on the model no more."""
+        found: dict[str, tuple[nn.Module, Change]] = {}
+        for path, layer in _layers(model, self.number):
+            layer.is_kept = True
+            found[base_name(path)] = (layer, layer.of[self.number].served(layer.base_layer))
+        self.take(model)
+        return found
 
     def parameters(self, model: Any) -> dict[str, nn.Parameter]:
         """Return A, B and, with DoRA, the magnitude of each layer, under PEFT's names."""

@@ -10,7 +10,8 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from tunefork.models.quantized import FrozenWeight
-from tunefork.models.routing import Places, current_routing
+from tunefork.models.routing import Places, current_routing, current_served
+from tunefork.strategies.beside import Change
 from tunefork.strategies.low_rank import LowRank, low_rank_linear
 from tunefork.strategies.low_rank_at import ChangeAt, low_rank_at
 from tunefork.strategies.parts import AdapterPart
@@ -58,6 +59,11 @@ class LowRankChange(AdapterPart):
         bias: torch.Tensor | None = base_layer.bias  # type: ignore[assignment]
         return LowRank(frozen_weight(base_layer), bias, self.lora_A, self.lora_B, self.scale)
 
+    def served(self, base_layer: nn.Module) -> Change:
+        """Return what is added, as serving takes it."""
+        up = self.lora_B.detach().T * self.scale
+        return Change(self.lora_A.detach().unsqueeze(0), up.unsqueeze(0))
+
     def merged(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the changed weight, in float32, for the base's: both (out, in)."""
         return weight.detach().float() + self.scale * (self.lora_B.detach() @ self.lora_A.detach())
@@ -73,6 +79,7 @@ class LoraLinear(nn.Module):
         super().__init__()
         self.base_layer = base_layer
         self.is_head = is_head  # sees only the tokens that reach the output head
+        self.is_kept = False  # also where no adapter is left
         self.changes = nn.ModuleDict()
         self.of: dict[int, LowRankChange] = {}  # the same by number
 
@@ -98,6 +105,9 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., in) to (..., out)."""
+        served = current_served()
+        if served is not None:
+            return served.changed(self, x, self.base_layer(x))
         places = self._places()
         number = 1 if places is None else places.only
         if number is None and places is not None:
@@ -109,6 +119,8 @@ class LoraLinear(nn.Module):
     @staticmethod
     def apply_together(layers: Sequence[LoraLinear], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Map (..., in) to one (..., out) per layer, in one step where that is the same."""
+        if current_served() is not None:
+            return tuple(layer(x) for layer in layers)
         places = layers[0]._places()
         number = 1 if places is None else places.only
         beside = [

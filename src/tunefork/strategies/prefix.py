@@ -21,6 +21,7 @@ from tunefork.core.errors import ModelError
 from tunefork.data.tokens import TokenRows
 from tunefork.models import Base
 from tunefork.models.roots import roots_of
+from tunefork.strategies.beside import Change
 from tunefork.strategies.folder import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -96,6 +97,10 @@ class Prefix:
     def take(self, model: Any) -> None:
         """Let them begin with nothing again; the prefix is kept."""
         roots_of(model).take(self.number)
+
+    def hand_over(self, model: Any) -> dict[str, tuple[nn.Module, Change]]:
+        """Return nothing: it stays, since it is added nowhere but stands before a row."""
+        return {}
 
     def parameters(self, model: Any) -> dict[str, nn.Parameter]:
         """Return what is trained: keys and values under PEFT's name, or what makes them."""

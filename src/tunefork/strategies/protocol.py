@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tunefork.models import Base
+from tunefork.strategies.beside import Change
 
 
 class Strategy(Protocol):
@@ -72,6 +73,14 @@ class Adapter(Strategy, Protocol):
 
     def put(self, model: Any, number: int) -> None:
         """Put it back, under any number that is free."""
+        ...
+
+    def hand_over(self, model: Any) -> dict[str, tuple[nn.Module, Change]]:
+        """Return what it adds at each place, and leave adding it to others (see `residents`).
+
+        It is then on the model no more, but the places stay; they are named as in the base. A
+        learned prefix adds nothing, and stays on the model.
+        """
         ...
 
     @classmethod

@@ -11,22 +11,28 @@ from tunefork.inference.engine.row import Row
 from tunefork.inference.engine.slots import ROWS, Chunk, ChunkLayout, Slots, StepLayout, up_to
 from tunefork.models import run_on
 from tunefork.models.roots import roots_of
+from tunefork.models.routing import serving
 from tunefork.models.run import hidden_on
+from tunefork.strategies import Resident, Residents, Stacks, of_stretches
 
 
 class Batch:
     """Rows on one model. A row joins, its prompt is computed in chunks, then it takes steps."""
 
-    def __init__(self, model: Any, n_slots: int, max_length: int, prefixes: PrefixCache) -> None:
+    def __init__(
+        self, residents: Residents, n_slots: int, max_length: int, prefixes: PrefixCache
+    ) -> None:
         """Make room.
 
         Args:
-            model: What `load_model` returned.
+            residents: The adapters, and the model that they are for.
             n_slots: The most rows; rounded up to whole buckets.
             max_length: The longest row that the model takes.
             prefixes: Prompts that were computed before.
         """
-        self.model = model
+        self.model: Any = residents.model
+        self._residents = residents
+        self._stacks = Stacks(residents.sites, self.model.device)
         self.rows: dict[int, Row] = {}  # by slot
         self._max_length = max_length
         self._prefixes = prefixes
@@ -37,7 +43,7 @@ class Batch:
     def _new_slots(self) -> Slots:
         slots = Slots(self._n_slots)
         slots.reserve(ROWS)
-        layout = ChunkLayout(slots, [Chunk(0, 0, 1, 0)], self.model.device)
+        layout = ChunkLayout(slots, [Chunk(0, 0, 1)], self.model.device)
         hidden_on(self.model, torch.zeros(ROWS, dtype=torch.long, device=self.model.device), layout)
         return slots
 
@@ -53,8 +59,9 @@ class Batch:
         row.done, row.joined = 0, self._n_joined
         self._n_joined += 1
         self.rows[row.slot] = row
-        if row.entry is not None and row.n_prefix:
-            root = roots_of(self.model).active(row.entry.number)
+        resident = _resident(row)
+        if resident is not None and row.n_prefix:
+            root = roots_of(self.model).active(resident.number)
             assert root is not None, "its adapter is on the model"
             states = [part.transpose(0, 1) for pair in root.states() for part in pair]
             self._slots.write(row.slot, 0, states)
@@ -82,7 +89,7 @@ class Batch:
             length = min(row.to_prefill, budget)
             if length <= 0:
                 continue
-            chunk = Chunk(row.slot, row.filled, length, _number(row))
+            chunk = Chunk(row.slot, row.filled, length)
             part = row.tokens[row.done : row.done + length]
             ids += part + [0] * (chunk.padded - length)
             budget -= chunk.padded
@@ -91,9 +98,12 @@ class Batch:
         if not chunks:
             return []
         device = self.model.device
-        hidden_on(
-            self.model, torch.tensor(ids, device=device), ChunkLayout(self._slots, chunks, device)
-        )
+        stretches = [
+            (chunk.padded, _resident(row)) for chunk, row in zip(chunks, rows, strict=True)
+        ]
+        with serving(of_stretches(self._residents.sites, stretches, device)):
+            layout = ChunkLayout(self._slots, chunks, device)
+            hidden_on(self.model, torch.tensor(ids, device=device), layout)
         for row, chunk in zip(rows, chunks, strict=True):
             row.done += chunk.length
             if row.is_ready:
@@ -110,22 +120,23 @@ class Batch:
             return None
         self._close_up()
         n_slots = up_to(max(self.rows) + 1, ROWS)
-        ids, places, numbers = [0] * n_slots, [0] * n_slots, [0] * n_slots
+        ids, places = [0] * n_slots, [0] * n_slots
         ready = sorted((row for row in self.rows.values() if row.is_ready), key=lambda r: r.slot)
         for row in self.rows.values():
             # What is computed for a row that is not ready goes where its next token will go.
             places[row.slot] = row.filled
         for row in ready:
-            ids[row.slot], numbers[row.slot] = row.tokens[-1], _number(row)
+            ids[row.slot] = row.tokens[-1]
         device = self.model.device
         layout = StepLayout(
             self._slots,
             torch.tensor(places, device=device),
             max(row.filled for row in ready) + 1,
             self._max_length - 1,
-            torch.tensor(numbers, device=device),
         )
-        logits = run_on(self.model, torch.tensor(ids, device=device), layout)
+        wanted = {row.slot: found for row in ready if (found := _resident(row)) is not None}
+        with serving(self._stacks.added(n_slots, wanted)):
+            logits = run_on(self.model, torch.tensor(ids, device=device), layout)
         for row in ready:
             row.done += 1
         return ready, logits[[row.slot for row in ready]]
@@ -147,5 +158,5 @@ class Batch:
                 self._prefixes.keep(name, self._slots.read(row.slot, begin, begin + BLOCK))
 
 
-def _number(row: Row) -> int:
-    return 0 if row.entry is None else row.entry.number
+def _resident(row: Row) -> Resident | None:
+    return None if row.entry is None else row.entry.resident

@@ -58,7 +58,7 @@ class Engine:
         self.pool = pool
         self._prefixes = PrefixCache(self.settings.prefix_bytes)
         with torch.no_grad():
-            self._batch = Batch(model, self.settings.rows, self.max_length, self._prefixes)
+            self._batch = Batch(pool.residents, self.settings.rows, self.max_length, self._prefixes)
         n_vocabulary = int(model.get_output_embeddings().weight.shape[0])
         grammars = Grammars(tokenizer.backend.to_str(), n_vocabulary, end_ids)
         self._intake = Intake(tokenizer, grammars, pool, self.max_length)

@@ -1,4 +1,4 @@
-"""Adapters by key: known on disk, and on the model as far as memory allows.
+"""Adapters by key: known on disk, and in memory as far as there is room.
 
 `register` and `forget` may be called from any thread, at any time. What is put on the model and
 taken off it is the engine's doing, between two steps.
@@ -14,7 +14,7 @@ from typing import Any
 
 from tunefork.core.errors import InputError, ModelError
 from tunefork.core.hashing import hash_file, hash_json
-from tunefork.strategies import Bank
+from tunefork.strategies import Resident, Residents
 from tunefork.strategies.folder import CONFIG_FILE, WEIGHTS_FILE, read_config
 
 
@@ -26,8 +26,7 @@ class Entry:
     folder: Path
     digest: str  # of its files when it was registered
     n_prefix: int  # places that its learned prefix takes
-    number: int = 0  # on the model; 0 while it is not
-    size_bytes: int = 0
+    resident: Resident | None = None  # while it is in memory
     users: int = 0
     is_forgotten: bool = False
 
@@ -44,7 +43,7 @@ class AdapterPool:
         """
         self.model = model
         self.budget_bytes = budget_bytes
-        self._bank = Bank(model)
+        self.residents = Residents(model)
         self._lock = threading.Lock()
         self._known: dict[str, Entry] = {}
         self._resident: OrderedDict[Entry, None] = OrderedDict()  # the least recently used first
@@ -79,7 +78,7 @@ class AdapterPool:
 
     @property
     def resident(self) -> tuple[str, ...]:
-        """Those on the model, the least recently used first."""
+        """Those in memory, the least recently used first."""
         with self._lock:
             return tuple(entry.key for entry in self._resident)
 
@@ -87,7 +86,7 @@ class AdapterPool:
     def resident_bytes(self) -> int:
         """What their tensors take."""
         with self._lock:
-            return sum(entry.size_bytes for entry in self._resident)
+            return sum(map(_size, self._resident))
 
     def find(self, key: str) -> Entry:
         """Return an adapter that is known.
@@ -101,7 +100,7 @@ class AdapterPool:
             return self._known[key]
 
     def acquire(self, entry: Entry) -> bool:
-        """Have an adapter on the model for one more user; for the engine's thread.
+        """Have an adapter in memory for one more user; for the engine's thread.
 
         Returns:
             Whether it is; not so where others in use leave no room for it now.
@@ -109,7 +108,7 @@ class AdapterPool:
         Raises:
             ModelError: It is damaged, changed since it was registered, or has no effect.
         """
-        if not entry.number:
+        if entry.resident is None:
             size = (entry.folder / WEIGHTS_FILE).stat().st_size if _is_there(entry) else 0
             if not self._make_room(size):
                 return False
@@ -140,11 +139,11 @@ class AdapterPool:
             )
         with self._lock:
             idle = [each for each in self._resident if not each.users]
-            used = sum(each.size_bytes for each in self._resident)
+            used = sum(map(_size, self._resident))
         for entry in idle:
             if used + size <= self.budget_bytes:
                 break
-            used -= entry.size_bytes
+            used -= _size(entry)
             self._unload(entry)
         return used + size <= self.budget_bytes
 
@@ -155,18 +154,21 @@ class AdapterPool:
                 where=entry.folder,
                 hint="bring them back as they were, or register the adapter again",
             )
-        number = self._bank.add(entry.folder, entry.key)
-        parameters = self._bank[number].parameters(self.model).values()
+        resident = self.residents.add(entry.folder)
         with self._lock:
-            entry.number = number
-            entry.size_bytes = sum(each.numel() * each.element_size() for each in parameters)
+            entry.resident = resident
             self._resident[entry] = None
 
     def _unload(self, entry: Entry) -> None:
-        self._bank.remove(entry.number)
+        assert entry.resident is not None, "only what is resident is taken off"
+        self.residents.remove(entry.resident)
         with self._lock:
-            entry.number = 0
+            entry.resident = None
             del self._resident[entry]
+
+
+def _size(entry: Entry) -> int:
+    return 0 if entry.resident is None else entry.resident.size_bytes
 
 
 def _is_there(entry: Entry) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+from torch.nn import functional
 
 from tunefork.models.attention import AttentionSettings, masked_attention
 from tunefork.models.roots import Roots, States
@@ -85,7 +86,6 @@ class Chunk:
     slot: int
     begin: int  # its first place in the slot
     length: int  # places that it fills
-    adapter: int
 
     @property
     def padded(self) -> int:
@@ -103,8 +103,7 @@ class ChunkLayout:
         last = [chunk.begin + chunk.length - 1 for chunk in chunks]
         known = [here.clamp(max=end) for here, end in zip(places, last, strict=True)]
         self._positions = torch.cat(known).unsqueeze(0).to(device)
-        numbers = [torch.full((chunk.padded,), chunk.adapter) for chunk in chunks]
-        self.adapters: torch.Tensor | None = torch.cat(numbers).to(device)
+        self.adapters: torch.Tensor | None = None  # `serving` says what is added
         self._places = [here.to(device) for here in places]
         self._allowed: dict[int | None, list[torch.Tensor]] = {}
 
@@ -167,7 +166,6 @@ class StepLayout:
         places: torch.Tensor,
         longest: int,
         last: int,
-        adapters: torch.Tensor | None,
     ) -> None:
         """Lay out a step.
 
@@ -176,12 +174,11 @@ class StepLayout:
             places: Where each slot's token goes: (slots in use,).
             longest: The most places filled, the new ones included.
             last: The last position that the model takes.
-            adapters: The number of each slot's adapter, or None where all have adapter 1.
         """
         self._positions = places.clamp(max=last).unsqueeze(0)
         self._slots, self._places = slots, places
         self._longest = up_to(longest, KEYS)
-        self.adapters = adapters
+        self.adapters: torch.Tensor | None = None  # `serving` says what is added
         self._rows = torch.arange(len(places), device=places.device)
         self._biases: dict[int | None, torch.Tensor] = {}
 
@@ -206,20 +203,23 @@ class StepLayout:
         keys[self._rows, :, self._places] = key.transpose(0, 1)
         values[self._rows, :, self._places] = value.transpose(0, 1)
         heads, rows, size = query.shape
-        key_heads = key.shape[0]
         # Heads that share a key head stand beside each other in time, so keys are not copied.
-        folded = query.transpose(0, 1).reshape(rows * key_heads, heads // key_heads, size)
-        seen_keys = keys[:rows, :, : self._longest].flatten(0, 1)
-        seen_values = values[:rows, :, : self._longest].flatten(0, 1)
-        scores = torch.bmm(folded * settings.scaling, seen_keys.mT)
-        if settings.softcap is not None:
-            scores = torch.tanh(scores / settings.softcap) * settings.softcap
-        scores = scores.view(rows, -1, self._longest) + self._bias(settings.window, query.dtype)
-        weights = torch.softmax(scores, dim=-1).view(rows * key_heads, -1, self._longest)
-        return torch.bmm(weights, seen_values).view(rows, heads, -1)
+        folded = query.transpose(0, 1).reshape(rows, len(key), heads // len(key), size)
+        seen_keys = keys[:rows, :, : self._longest]
+        seen_values = values[:rows, :, : self._longest]
+        bias = self._bias(settings.window, query.dtype)
+        if settings.softcap is None:
+            mixed = functional.scaled_dot_product_attention(
+                folded, seen_keys, seen_values, attn_mask=bias, scale=settings.scaling
+            )
+        else:  # which the fused kernels do not know
+            scores = torch.matmul(folded * settings.scaling, seen_keys.mT)
+            scores = torch.tanh(scores / settings.softcap) * settings.softcap + bias
+            mixed = torch.matmul(torch.softmax(scores, dim=-1), seen_values)
+        return mixed.reshape(rows, heads, -1)
 
     def _bias(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        """Return what keeps a row from seeing what is not its own: (rows, 1, places)."""
+        """Return what keeps a row from seeing what is not its own: (rows, 1, 1, places)."""
         if window not in self._biases:
             there = torch.arange(self._longest, device=self._places.device)
             last = self._places.unsqueeze(1)
@@ -227,5 +227,5 @@ class StepLayout:
             if window is not None:
                 hidden |= there <= last - window
             bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
-            self._biases[window] = bias.masked_fill_(hidden, float("-inf")).unsqueeze(1)
+            self._biases[window] = bias.masked_fill_(hidden, float("-inf"))[:, None, None]
         return self._biases[window]

@@ -88,7 +88,7 @@ class Turns:
             if row.ticket.is_cancelled:
                 self._drop(row)
                 continue
-            has_loaded = row.entry is not None and not row.entry.number
+            has_loaded = row.entry is not None and row.entry.resident is None
             try:
                 if row.entry is not None and not self._pool.acquire(row.entry):
                     self._wait_again(row)

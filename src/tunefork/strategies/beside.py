@@ -1,0 +1,115 @@
+"""What an adapter adds beside the base at one place of a model, and its arithmetic in serving.
+
+Low-rank changes, DoRA and bottlenecks are all: y + up act(down x + bias) + bias + gain * (y - b),
+with parts of it left out. Nothing here keeps anything for a backward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from tunefork.strategies.activations import ACTIVATIONS, Activation
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The place of a change, by its name in the base, and the sizes of its tensors."""
+
+    site: str
+    rank: int
+    n_in: int
+    n_out: int
+    has_gain: bool = False
+    activation: Activation | None = None  # with biases where there is one
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many numbers each part has: down, up, gain, and the biases of both."""
+        has_biases = self.activation is not None
+        return (
+            self.rank * self.n_in,
+            self.rank * self.n_out,
+            self.n_out * self.has_gain,
+            self.rank * has_biases,
+            self.n_out * has_biases,
+        )
+
+    def cut(self, flat: torch.Tensor) -> Change:
+        """Return the change in (rows, numbers) that were joined by `Change.joined`, as views."""
+        down, up, gain, down_bias, up_bias = flat.split_with_sizes(list(self.sizes), 1)
+        return Change(
+            down.view(-1, self.rank, self.n_in),
+            up.view(-1, self.rank, self.n_out),
+            gain if self.has_gain else None,
+            down_bias if self.activation else None,
+            up_bias if self.activation else None,
+            self.activation,
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """The change of each row, or of all where there is one row.
+
+    Attributes:
+        down: (rows, rank, in).
+        up: (rows, rank, out); a factor is part of it.
+        gain: (rows, out): how much of the base's result, less its bias, is added.
+        down_bias: (rows, rank).
+        up_bias: (rows, out).
+        activation: What the narrow states go through; nothing where None.
+    """
+
+    down: torch.Tensor
+    up: torch.Tensor
+    gain: torch.Tensor | None = None
+    down_bias: torch.Tensor | None = None
+    up_bias: torch.Tensor | None = None
+    activation: Activation | None = None
+
+    def shape(self, site: str) -> Shape:
+        """Return its sizes, for a place."""
+        _, rank, n_in = self.down.shape
+        return Shape(site, rank, n_in, self.up.shape[2], self.gain is not None, self.activation)
+
+    def joined(self) -> torch.Tensor:
+        """Return all its numbers in one row per row: (rows, numbers), float32."""
+        parts = (self.down, self.up, self.gain, self.down_bias, self.up_bias)
+        return torch.cat([part.flatten(1).float() for part in parts if part is not None], dim=1)
+
+    def by_row(self, x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Return what is added where each row has a change of its own; float32.
+
+        Products and sums of single rows, so that no row's result depends on another's.
+
+        Args:
+            x: What the layer was given, (rows, in).
+            y: What the base made of it, (rows, out).
+            bias: The base's, part of y: (out,).
+        """
+        low = (x.float().unsqueeze(1) * self.down).sum(-1)  # (rows, rank)
+        low = self._activated(low)
+        added = (low.unsqueeze(2) * self.up).sum(1)
+        return self._behind(added, y, bias)
+
+    def of_one(self, x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Return what is added where all rows have this one change: see `by_row`."""
+        low = self._activated(x @ self.down[0].to(x.dtype).T)
+        return self._behind((low @ self.up[0].to(x.dtype)).float(), y, bias)
+
+    def _activated(self, low: torch.Tensor) -> torch.Tensor:
+        if self.activation is None or self.down_bias is None:
+            return low
+        return ACTIVATIONS[self.activation](low + self.down_bias.to(low.dtype))
+
+    def _behind(
+        self, added: torch.Tensor, y: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        if self.up_bias is not None:
+            added = added + self.up_bias
+        if self.gain is not None:
+            plain = y.float() if bias is None else y.float() - bias
+            added = torch.addcmul(added, self.gain, plain)
+        return added
