@@ -45,7 +45,8 @@ def test_a_damaged_adapter_fails_its_own_requests(tmp_path: Path) -> None:
         assert len(ids_of(tickets[2])) > 0
         assert len(ids_of(tickets[4])) > 0
         assert engine.stats().failures == 2
-        engine.pool.register("lora2", folders["lora2"])  # known as damaged files
+        weights.write_bytes(weights.read_bytes()[:-7])
+        engine.pool.register("lora2", folders["lora2"])  # known as they are, and of no use
         with pytest.raises(ModelError):
             read(engine.submit(ask(prompts()[0], "lora2")))
         shutil.rmtree(folders["dora"])
@@ -152,7 +153,7 @@ def test_too_many_are_told_when_to_come_back(tmp_path: Path) -> None:
 
 def test_memory_that_runs_out_makes_the_batch_smaller(tmp_path: Path) -> None:
     asked = [
-        ask(prompt, n_logprobs=0, max_tokens=20, logit_bias={2: -100.0}) for prompt in prompts() * 5
+        ask(prompt, n_logprobs=0, max_tokens=8, logit_bias={2: -100.0}) for prompt in prompts() * 3
     ]
     with running(tmp_path, settings=EngineSettings(rows=32)) as engine:
         expected = [ids_of(ticket) for ticket in [engine.submit(request) for request in asked]]
@@ -174,14 +175,11 @@ def test_a_failed_engine_says_so_to_all(tmp_path: Path) -> None:
     model = packed_model("llama")
     with running(tmp_path, model) as engine:
         _failing(model, lambda n: True, ZeroDivisionError("a fault"))
-        tickets = []
+        ticket = engine.submit(ask([5, 6]))
+        with pytest.raises(InternalError, match="ZeroDivisionError: a fault"):
+            read(ticket)
         with pytest.raises(InternalError, match="the engine has failed"):
-            for _ in range(10_000):
-                tickets.append(engine.submit(ask([5, 6])))
-        assert tickets
-        for ticket in tickets:
-            with pytest.raises(InternalError, match="ZeroDivisionError: a fault"):
-                read(ticket)
+            engine.submit(ask([5, 6]))
         assert not engine.stats().is_alive
 
 

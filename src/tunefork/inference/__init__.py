@@ -16,6 +16,10 @@ from tunefork.inference.engine import (
     Ticket,
     TokenLogProb,
     Usage,
+    choice,
+    json_object,
+    json_schema,
+    regex,
 )
 from tunefork.inference.generate import Decoding, Generated, generate
 from tunefork.inference.heads import (
@@ -49,12 +53,16 @@ __all__ = [
     "Ticket",
     "TokenLogProb",
     "Usage",
+    "choice",
     "generate",
     "head_outputs",
     "join",
+    "json_object",
+    "json_schema",
     "load_embedder",
     "mean_divergence",
     "next_token_log_probs",
+    "regex",
     "score_conversations",
     "score_rows",
 ]

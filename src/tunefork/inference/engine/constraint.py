@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from tunefork.core.errors import InputError
 
 _BITS = 32
+# Without a bound a model may go on indenting until its tokens are used up.
+_SPACE = {"whitespace_pattern": r"[ \n\r\t]{1,20}"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def json_schema(schema: dict[str, Any]) -> Constraint:
         InputError: The schema is none, or says what cannot be enforced.
     """
     try:
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema)
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, _SPACE)
     except (ValueError, TypeError, RecursionError) as error:
         raise _bad("JSON schema", str(error)) from error
     return _checked(grammar, "JSON schema")

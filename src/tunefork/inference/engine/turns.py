@@ -1,14 +1,16 @@
 """One turn of the engine: who joins, what is computed, what is drawn, who leaves.
 
-Where memory runs out, the younger half of the rows goes back to wait, with what it has written so
-far, and no more rows than are left run until all have ended. A row for which there is no memory
-even alone fails.
+Where memory runs out, prompts are computed in chunks half as long; where that does not help, the
+younger half of the rows goes back to wait, with what it has written so far. A row for which there is
+no memory even alone fails. After a minute without it everything is tried again in full.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -22,11 +24,13 @@ from tunefork.inference.engine.fair import FairQueue
 from tunefork.inference.engine.pool import AdapterPool
 from tunefork.inference.engine.row import Row
 from tunefork.inference.engine.settings import EngineSettings
+from tunefork.inference.engine.slots import ROWS
 from tunefork.inference.engine.tally import Tally
 from tunefork.inference.engine.writer import Writer
 from tunefork.models.out_of_memory import is_out_of_memory, let_go
 
 _MASK_WAIT_S = 0.002  # what the other rows wait for one whose grammar is slow
+_RESTORE_S = 60.0
 _IDLE_S = 0.05  # how long nothing is done where all rows wait for their grammars
 
 
@@ -44,7 +48,7 @@ class Turns:
     ) -> None:
         self._batch, self._pool, self._queue, self._lock = batch, pool, queue, lock
         self._writer, self._settings = writer, settings
-        self._most_rows = settings.rows
+        self._restore()
         self._masks = ThreadPoolExecutor(2, "tunefork-masks")
         self.tally = Tally()
 
@@ -53,11 +57,11 @@ class Turns:
         rows = self._batch.rows
         for row in [row for row in rows.values() if row.ticket.is_cancelled]:
             self._leave(row)
-        if not rows:
-            self._most_rows = self._settings.rows
+        if time.monotonic() > self._restored_at:
+            self._restore()
         self._admit()
-        with self._room():
-            for row, n_tokens in self._batch.prefill(self._settings.prefill_tokens):
+        with self._room(is_prompt=True):
+            for row, n_tokens in self._batch.prefill(self._prefill_tokens):
                 self._charge(row, n_tokens)
         for row in rows.values():
             if row.matcher is not None and row.is_ready and row.mask is None:
@@ -159,8 +163,14 @@ class Turns:
             self._queue.push(row, is_first=True)
             self._queue.leave(row.request.owner)
 
+    def _restore(self) -> None:
+        """Do as much at once as the settings say."""
+        self._most_rows = self._settings.rows
+        self._prefill_tokens = self._settings.prefill_tokens
+        self._restored_at = math.inf
+
     @contextlib.contextmanager
-    def _room(self, joining: Row | None = None) -> Iterator[None]:
+    def _room(self, joining: Row | None = None, *, is_prompt: bool = False) -> Iterator[None]:
         """Compute, and go on with fewer rows where memory runs out."""
         try:
             yield
@@ -169,6 +179,10 @@ class Turns:
                 raise
             let_go(error)
         else:
+            return
+        self._restored_at = time.monotonic() + _RESTORE_S
+        if is_prompt and self._prefill_tokens > ROWS:
+            self._prefill_tokens //= 2
             return
         rows = sorted(self._batch.rows.values(), key=lambda row: row.joined)
         if joining is not None and joining not in rows:
