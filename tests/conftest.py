@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.projects import few_requests
+
 # Small models gain nothing from threads, and several test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -36,8 +38,7 @@ def _few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask small models a few of the requests of the safety probe, not all."""
     abilities = sys.modules.get("tunefork.workflow.abilities")
     if abilities is not None:
-        load = abilities.load_safety
-        monkeypatch.setattr(abilities, "load_safety", lambda: load()[::16])
+        monkeypatch.setattr(abilities, "load_safety", few_requests)
 
 
 @pytest.fixture(autouse=True)

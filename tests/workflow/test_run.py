@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 
-from tests.projects import files_of, small_probe, write_lines, write_project
+from tests.projects import few_requests, files_of, small_probe, write_lines, write_project
 from tests.small import save_model
 from tunefork.core.errors import InputError
 from tunefork.core.events import Event, RunStarted, Warned, no_sink
@@ -23,6 +23,7 @@ from tunefork.data._text import text_lines
 from tunefork.data.render import Draft
 from tunefork.inference import Decoding
 from tunefork.models import find_base, load_model
+from tunefork.workflow import abilities
 from tunefork.workflow import run as run_module
 from tunefork.workflow.evaluate import evaluate
 from tunefork.workflow.opened import open_model
@@ -88,6 +89,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     spec = write_project(folder / "project", base, strategy=strategy)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "general_probe", small_probe)
+        patch.setattr(abilities, "load_safety", few_requests)
         patch.setenv("TUNEFORK_HOME", str(folder / "home"))  # where attempts are counted
         result = run_project(load_project(spec), out=folder / "run", sink=no_sink)
     return _Ran(family, strategy, base, before, spec, folder / "run", result)

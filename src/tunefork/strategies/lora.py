@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from tunefork.core.errors import ModelError
 from tunefork.models import Base
 from tunefork.models.quantized import QuantizedLinear, dequantize_layers
 from tunefork.strategies.beside import Change
@@ -143,6 +144,24 @@ class Lora:
         finally:
             for change in changes:
                 change.is_enabled = True
+
+    def scale(self, model: Any, factor: float) -> None:
+        """Make the change larger or smaller as a whole; a saved adapter keeps it so.
+
+        Raises:
+            ModelError: It is DoRA, whose magnitudes would stay.
+        """
+        settings = self.settings
+        if settings.dora:
+            raise ModelError(
+                "a DoRA adapter cannot be scaled",
+                hint="direction and magnitude are learned apart; train it again instead",
+            )
+        patterns = {name: alpha * factor for name, alpha in settings.alpha_pattern.items()}
+        update = {"alpha": settings.alpha * factor, "alpha_pattern": patterns}
+        self.settings = settings.model_copy(update=update)
+        for _, layer in _layers(model, self.number):
+            layer.of[self.number].scale *= factor
 
     def merge(self, model: Any) -> None:
         """Add each change into a copy-on-write weight and take the wrappers away.

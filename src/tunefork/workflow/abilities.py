@@ -30,12 +30,12 @@ from tunefork.evaluation import (
     load_canaries,
     load_safety,
     measure_safety,
-    probe_accuracy,
 )
 from tunefork.evaluation.suites import Instructed, MinimalPair, Suite, load_suite, pairs_right
 from tunefork.graders import grade_many
 from tunefork.graders.abstain import refuses
 from tunefork.inference import ChatModel, Decoding, generate, score_rows
+from tunefork.workflow.measure import answer_probe
 from tunefork.workflow.opened import DECODING
 from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.spec import Project
@@ -137,10 +137,7 @@ def _on_suite(chat: ChatModel, suite: Suite, name: str, sink: Sink) -> list[floa
     items: Sequence[Any] = suite.items  # all of one kind
     told = _told(sink, name, suite.name, items)
     if isinstance(items[0], ProbeItem):
-        rows = [_exchange(item.question, choice) for item in items for choice in item.choices]
-        means = iter(score.mean for score in chat.score(rows))
-        picked = [[next(means) for _ in item.choices] for item in items]
-        return [float(right) for right in probe_accuracy(items, picked)]
+        return [float(right) for right in answer_probe(chat, items, name, sink)]
     if isinstance(items[0], MinimalPair):
         pairs = cast(Sequence[MinimalPair], items)
         return pairs_right(*(_texts(chat, texts) for texts in zip(*_sentences(pairs), strict=True)))

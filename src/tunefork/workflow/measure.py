@@ -94,7 +94,7 @@ def measure(
         answers=step.climbed.answers if step is not None else (),
         grades=step.climbed.grades if step is not None else (),
         losses=tuple(losses),
-        probe_right=tuple(_probe(chat, questions, name, sink)),
+        probe_right=tuple(answer_probe(chat, questions.probe, name, sink)),
         preferred=None if pairs is None else look_at_pairs(chat, pairs, name, sink),
     )
 
@@ -170,21 +170,21 @@ def held_out_summary(losses: LossResult) -> dict[str, Any]:
     }
 
 
-def _probe(chat: ChatModel, questions: Questions, name: str, sink: Sink) -> list[bool]:
+def answer_probe(chat: ChatModel, items: Sequence[ProbeItem], name: str, sink: Sink) -> list[bool]:
     """Score each choice as the answer to its question; the likeliest per token is the pick."""
     rows = [
         Example(
             (Message("user", item.question), Message("assistant", choice)), Where("general probe")
         )
-        for item in questions.probe
+        for item in items
         for choice in item.choices
     ]
     if not rows:
         return []
     scores = chat.score(rows, on_rows=_progress(sink, f"{name}: general knowledge", len(rows)))
     means = iter(score.mean for score in scores)
-    picked = [[next(means) for _ in item.choices] for item in questions.probe]
-    return probe_accuracy(questions.probe, picked)
+    picked = [[next(means) for _ in item.choices] for item in items]
+    return probe_accuracy(items, picked)
 
 
 def _progress(sink: Sink, what: str, total: int) -> Callable[[int], None]:

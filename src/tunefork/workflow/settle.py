@@ -73,7 +73,7 @@ def build(settled: ChosenSpec, start: Sequence[int] = ()) -> Strategy:
     """
     from tunefork import strategies
 
-    given = settled.model_dump(exclude={"name", "text"})
+    given = settled.model_dump(exclude={"name", "text", "scale"})
     match settled:
         case FullSpec():
             return strategies.Full()

@@ -48,6 +48,7 @@ class LoraSpec(Part):
     rslora: bool = False  # scale alpha / sqrt(rank)
     dora: bool = False  # direction and magnitude apart
     plus_ratio: Annotated[float, Field(gt=0)] = 1.0  # learning rate of B over that of A
+    scale: Annotated[float, Field(gt=0, le=1)] = 1.0  # how much of what is learned is kept
 
 
 class PrefixSpec(Part):

@@ -18,7 +18,7 @@ from tunefork.core.memory import (
 from tunefork.data import Prompts
 from tunefork.evaluation import Setting
 from tunefork.models import Base, find_base, hash_parameters, load_model
-from tunefork.strategies import Adapter, Strategy, save_head
+from tunefork.strategies import Adapter, Lora, Strategy, save_head
 from tunefork.strategies.effect import check_effect
 from tunefork.training import CheckpointStore, TrainResult, TrainStep, memory_errors, rehearse
 from tunefork.training import train as run_loop
@@ -39,6 +39,7 @@ from tunefork.workflow.runs import (
 )
 from tunefork.workflow.snapshots import Snapshots
 from tunefork.workflow.spec import Project
+from tunefork.workflow.strategy_specs import LoraSpec
 from tunefork.workflow.watch import general_watch
 
 
@@ -156,6 +157,8 @@ def _train(
     effect = None
     if plan.strategy.is_disableable:
         effect = check_effect(model, cast(Adapter, plan.strategy), run.path).size
+    if isinstance(plan.chosen, LoraSpec) and plan.chosen.scale != 1:
+        cast(Lora, plan.strategy).scale(model, plan.chosen.scale)
     with new_folder(run.model) as folder:
         plan.strategy.save(model, folder, base)
         if head is not None:

@@ -1,0 +1,59 @@
+"""A run made to forget, on the bundled base: caught and refused, and a remedy brings it back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tunefork.core.events import no_sink
+from tunefork.workflow.remedy import apply_remedy
+from tunefork.workflow.run import run_project
+from tunefork.workflow.spec import load_project
+
+CATGPT = Path(__file__).parents[2] / "src" / "tunefork" / "examples" / "catgpt"
+BUDGET = 0.02
+
+
+def write_narrow(folder: Path, **training: Any) -> Path:
+    """Write a project of few rows about one cat, and nothing general beside them."""
+    lines = (CATGPT / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "train.jsonl").write_text("".join(lines[:120]), encoding="utf-8")
+    (folder / "golden.jsonl").write_bytes((CATGPT / "golden.jsonl").read_bytes())
+    spec = {
+        "goal": "Knows Ollie the cat",
+        "base": "tiny",
+        "data": {"train": "train.jsonl"},
+        "golden": "golden.jsonl",
+        "strategy": {"name": "lora"},
+        "training": training,
+        "gate": {"max_forgetting": BUDGET},
+    }
+    (folder / "tunefork.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    return folder / "tunefork.yaml"
+
+
+@pytest.mark.soak
+def test_a_run_that_forgets_is_refused_and_a_remedy_brings_it_back(tmp_path: Path) -> None:
+    spec = write_narrow(tmp_path, epochs=12, learning_rate=1e-2, batch_tokens=512)
+    found = run_project(load_project(spec), out=tmp_path / "run", sink=no_sink)
+    print(f"\nforgot {found['forgetting']:.3f}, gain {found['gain']:.3f}: {found['verdict']}")
+    print("\n".join(found["reasons"]))
+    assert found["forgetting"] > BUDGET
+    assert found["verdict"] == "hold"
+    assert "a drop of" in found["reasons"][0]
+    better = apply_remedy(str(tmp_path / "run"), "scale", out=tmp_path / "scaled", sink=no_sink)
+    curve = json.loads((tmp_path / "scaled" / "result.json").read_text())["remedy"]["curve"]
+    for point in curve:
+        print({name: round(value, 4) for name, value in point.items()})
+    print(f"forgot {better['forgetting']:.3f}, gain {better['gain']:.3f}: {better['verdict']}")
+    print("\n".join(better["reasons"]))
+    assert better["forgetting"] <= BUDGET
+    assert better["gain"] > 0
+    assert better["attempt"]["number"] == 2
+    assert [point["scale"] for point in curve] == sorted(
+        (point["scale"] for point in curve), reverse=True
+    )
