@@ -74,7 +74,7 @@ def ships(answers: Answers, settings: GateSettings, tried: Attempt | None = None
         return False  # whatever the interval
     confidence = tried.confidence if tried else settings.confidence
     differences = np.subtract(answers.tuned, answers.base)
-    if sign_flip(np.bincount(answers.groups, differences), 0) > 1 - confidence:
+    if sign_flip(np.bincount(answers.groups, differences).astype(np.float64), 0) > 1 - confidence:
         return False  # the gate asks for both, and this is quicker to know
     paired = paired_test(answers.base, answers.tuned, answers.groups, confidence)
     return decide(replace(GOOD, paired=paired, attempt=tried), settings).verdict == "ship"

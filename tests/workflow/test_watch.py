@@ -13,10 +13,9 @@ from tunefork.core.events import no_sink
 from tunefork.data import Renderer, load_tokenizer
 from tunefork.data.tokens import TokenRows
 from tunefork.evaluation import ProbeItem
-from tunefork.inference import ChatModel
+from tunefork.inference import ChatModel, score_rows
 from tunefork.models import find_base, load_model
 from tunefork.training import TrainingData, TrainSettings
-from tunefork.workflow import watch as module
 from tunefork.workflow.measure import answer_probe
 from tunefork.workflow.watch import general_watch
 
@@ -88,14 +87,13 @@ def test_it_scores_about_a_tenth_of_the_training_s_time(
     chat: ChatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored = 0
-    score = module.score_rows
 
     def counted(model: Any, given: TokenRows) -> Any:
         nonlocal scored
         scored += given.n_tokens
-        return score(model, given)
+        return score_rows(model, given)
 
-    monkeypatch.setattr(module, "score_rows", counted)
+    monkeypatch.setattr("tunefork.workflow.watch.score_rows", counted)
     data = watched(chat, 40_000)
     assert data.watch is not None
     steps = 40_000 // SETTINGS.batch_tokens * SETTINGS.epochs
