@@ -75,12 +75,9 @@ class Batch:
         del self.rows[row.slot]
         row.slot = -1
 
-    def clear(self) -> None:
-        """Take all rows out, and begin with new room."""
-        for row in list(self.rows.values()):
-            self.leave(row)
-        self._slots = Slots(0)
-        self._slots = self._new_slots()
+    def shrink(self) -> None:
+        """Give back the room for rows, of which none may be left."""
+        self._slots.shrink()
 
     def prefill(self, budget: int) -> list[tuple[Row, int]]:
         """Compute prompts, as far as a budget of tokens goes; return how many of which row."""

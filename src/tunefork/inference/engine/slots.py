@@ -43,10 +43,17 @@ class Slots:
             grown = []
             for states in pair:
                 more = states.new_zeros(*states.shape[:2], capacity, states.shape[3])
-                more[:, :, : self.capacity] = states
+                more[:, :, : states.shape[2]] = states
                 grown.append(more)
             self._layers[index] = (grown[0], grown[1])
         self.capacity = capacity
+
+    def shrink(self) -> None:
+        """Give back all room but a little; no row may be left."""
+        self.capacity = KEYS
+        for index, pair in self._layers.items():
+            keys, values = (states[:, :, :KEYS].clone() for states in pair)
+            self._layers[index] = (keys, values)
 
     def layer(self, index: int, key: torch.Tensor, value: torch.Tensor) -> States:
         """Return a layer's keys and values: (slots, key heads, capacity, head size)."""

@@ -1,8 +1,8 @@
 """One turn of the engine: who joins, what is computed, what is drawn, who leaves.
 
 Where memory runs out, prompts are computed in chunks half as long; where that does not help, the
-younger half of the rows goes back to wait, with what it has written so far. A row for which there is
-no memory even alone fails. After a minute without it everything is tried again in full.
+younger half of the rows goes back to wait, with what it has written so far. A row for which there
+is no memory even alone fails. After a minute all is tried again in full.
 """
 
 from __future__ import annotations
@@ -191,8 +191,8 @@ class Turns:
         self._most_rows = max(1, len(staying))
         for row in rows[len(staying) :]:
             self._retreat(row, is_last=len(rows) == 1)
-        if not staying:
-            self._batch.clear()
+        if not self._batch.rows:
+            self._batch.shrink()
 
     def _retreat(self, row: Row, *, is_last: bool) -> None:
         """Let a row wait for its turn again, or fail where it was the only one."""
