@@ -101,10 +101,8 @@ class Runner:
         # The peers see our harness only, we this checkout's engine, whatever else is installed.
         paths = [CHECKOUT] if worker in PEERS else [CHECKOUT, CHECKOUT / "src"]
         environment = {
-            **os.environ,
-            **_ENVIRONMENT,
+            **quiet_environment(self.folder),
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
-            "HF_HOME": str(self.folder / "hub"),
         }
         if allocator != "glibc":
             environment["LD_PRELOAD"] = str(allocators()[allocator])
@@ -124,6 +122,11 @@ class Runner:
             return {"refused": _reason(done)}
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
+
+
+def quiet_environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a worker: nothing is fetched, and nothing is said."""
+    return {**os.environ, **_ENVIRONMENT, "HF_HOME": str(folder / "hub")}
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:

@@ -17,15 +17,19 @@ from tunefork.objectives import (
     LABEL,
     Classify,
     Dpo,
+    Grpo,
     Kto,
     Objective,
     Orpo,
+    Ppo,
     Pretrain,
     Reward,
     Sft,
     Simpo,
     with_reference,
 )
+from tunefork.objectives.grpo import ADVANTAGE, BASE, OLD
+from tunefork.objectives.ppo import RETURN, VALUE
 
 
 def random_pairs(count: int, seed: int = 0) -> Items:
@@ -51,6 +55,18 @@ def random_labelled(count: int, seed: int = 0) -> Items:
     """Return texts with one of three labels, behind which their answers stand."""
     labels = (np.arange(count) % 3).astype(np.float32)
     return Items(random_rows(count, seed), columns={LABEL: labels})
+
+
+def random_answers(count: int, seed: int = 0) -> Items:
+    """Return answers, two to each prompt, with what is known of them when they were drawn."""
+    pairs = random_pairs(-(-count // 2), seed)
+    rows = pairs.rows.select(np.arange(count))
+    random = np.random.default_rng(seed)
+    items = Items(rows, columns={ADVANTAGE: random.normal(size=count).astype(np.float32)})
+    for name, middle in ((OLD, -4.5), (BASE, -4.5), (VALUE, 0.0), (RETURN, 0.5)):
+        values = random.normal(middle, 0.1, rows.n_tokens).astype(np.float32)
+        items = items.with_along(name, values * (rows.weights > 0))
+    return items.with_along(ADVANTAGE, random.normal(size=rows.n_tokens).astype(np.float32))
 
 
 def small_head(n_outputs: int) -> Head:
@@ -82,6 +98,7 @@ class Case:
         return with_reference(base, found, {}, "rows", no_sink)
 
 
+_VALUE_HEAD = Head(torch.zeros(1, 32))
 CASES = [
     Case("sft", Sft(), _single),
     Case("dpo", Dpo(), random_pairs),
@@ -98,4 +115,8 @@ CASES = [
         random_labelled,
         learning_rate=1e-3,
     ),
+    Case("grpo", Grpo(), random_answers),
+    Case("dr-grpo", Grpo(average="constant", longest=9), random_answers),
+    Case("dapo", Grpo(kl=0.0, clip_high=0.28, average="token"), random_answers),
+    Case("ppo", Ppo(head=_VALUE_HEAD), random_answers),
 ]

@@ -150,6 +150,77 @@ def _kto(folder: Path, **settings: Any) -> dict[str, Any]:
     return _recorded(trainer, trainer.model, (*keys, *kl_keys))
 
 
+def _grpo(folder: Path, beta: float, **settings: Any) -> dict[str, Any]:
+    """Record the loss over two groups of two answers, drawn by a policy a little off this one."""
+    trl, datasets = _foreign("trl"), _foreign("datasets")
+    tokenizer, model = _tokenizer(folder), small_llama(POLICY)
+    trainer = trl.GRPOTrainer(
+        model=model,
+        reward_funcs=lambda completions, **kwargs: [0.0] * len(completions),
+        args=trl.GRPOConfig(
+            output_dir=str(folder),
+            per_device_train_batch_size=4,
+            num_generations=2,
+            max_completion_length=32,
+            num_iterations=2,
+            use_bias_correction_kl=False,
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            gradient_checkpointing=False,
+            **settings,
+        ),
+        train_dataset=datasets.Dataset.from_list([{"prompt": pair["prompt"]} for pair in PAIRS]),
+        processing_class=tokenizer,
+    )
+    asked = [PAIRS[at]["prompt"] for at in (0, 0, 1, 1)]
+    said = [PAIRS[at][side] for at in (0, 1) for side in ("chosen", "rejected")]
+    batch = _padded(tokenizer, asked, "prompt", "left") | _padded(
+        tokenizer, [f"{text}</s>" for text in said], "completion", "right"
+    )
+    places = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    width = batch["completion_ids"].shape[1]
+    reference = small_llama(REFERENCE)
+    add_head = _foreign("trl.trainer.grpo_trainer").add_fused_lm_head
+    add_head(reference, temperature=1.0, outputs=("log_probs", "entropy"))
+    with torch.no_grad():
+        per_token = [
+            trainer._get_per_token_logps_and_entropies(each, places, mask, width)[0]
+            for each in (model, reference)
+        ]
+    # Ratios between 0.6 and 1.6: some of either end are clipped.
+    batch["old_per_token_logps"] = per_token[0] + 0.5 * formula(per_token[0].shape, 0.7).float()
+    batch["ref_per_token_logps"] = per_token[1]
+    batch["advantages"] = torch.tensor([0.7, -0.7, -1.1, 1.1])
+    batch["num_items_in_batch"] = batch["completion_mask"].sum()
+    trainer.beta = beta  # given earlier, it would look for the reference on disk
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.args.steps_per_generation = 1
+    model.train()
+    model.zero_grad()
+    loss = trainer._compute_loss(model, batch)
+    loss.backward()
+    return {
+        "batch": {name: value.tolist() for name, value in batch.items()},
+        "loss": loss.item(),
+        "gradients": gradients(model),
+    }
+
+
+def _padded(tokenizer: Any, texts: list[str], name: str, side: str) -> dict[str, torch.Tensor]:
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    width = max(map(len, ids))
+    fill = [[0] * (width - len(row)) for row in ids]
+    pairs = list(zip(ids, fill, strict=True))
+    full = [pad + row if side == "left" else row + pad for row, pad in pairs]
+    marks = [
+        [0] * len(pad) + [1] * len(row) if side == "left" else [1] * len(row) + [0] * len(pad)
+        for row, pad in pairs
+    ]
+    return {f"{name}_ids": torch.tensor(full), f"{name}_mask": torch.tensor(marks)}
+
+
 def _formulas() -> dict[str, Any]:
     """Return what TRL's reference-free losses make of given log-probabilities per token."""
     orpo = _foreign("trl.experimental.orpo.orpo_trainer").ORPOTrainer
@@ -196,6 +267,9 @@ def main(path: Path) -> None:
             "normalized": _dpo(folder, beta=0.3, loss_type=["sigmoid_norm"]),
             "kto": _kto(folder, beta=0.3, desirable_weight=1.3, undesirable_weight=0.8),
             "formulas": _formulas(),
+            "grpo": _grpo(folder, beta=0.1, loss_type="grpo"),
+            "dr_grpo": _grpo(folder, beta=0.1, loss_type="dr_grpo"),
+            "dapo": _grpo(folder, beta=0.0, loss_type="dapo", epsilon_high=0.28),
         }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in found.items()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -14,7 +14,8 @@ from tests.objectives.record_trl import POLICY, REFERENCE, gradients, small_llam
 from tunefork.core.events import no_sink
 from tunefork.data import Items, Rendered, TokenRows
 from tunefork.models import Base, adapt_model, collate
-from tunefork.objectives import Dpo, Kto, Objective, with_reference
+from tunefork.objectives import Dpo, Grpo, Kto, Objective, with_reference
+from tunefork.objectives.grpo import ADVANTAGE, BASE, OLD
 from tunefork.objectives.losses import orpo_losses, simpo_losses
 
 _TOLERANCE = 1e-4
@@ -53,10 +54,14 @@ def _same(objective: Objective, items: Items, recorded: dict[str, Any]) -> None:
         mean = loss.total / loss.weight
         torch.autograd.backward(mean)
         assert mean.item() == pytest.approx(recorded["loss"], rel=_TOLERANCE)
-        for name, (norm, product) in gradients(model).items():
-            trl_norm, trl_product = recorded["gradients"][name]
-            assert norm == pytest.approx(trl_norm, rel=_TOLERANCE), name
-            assert product == pytest.approx(trl_product, abs=_TOLERANCE * trl_norm * 10), name
+        _same_gradients(model, recorded)
+
+
+def _same_gradients(model: Any, recorded: dict[str, Any]) -> None:
+    for name, (norm, product) in gradients(model).items():
+        trl_norm, trl_product = recorded["gradients"][name]
+        assert norm == pytest.approx(trl_norm, rel=_TOLERANCE), name
+        assert product == pytest.approx(trl_product, abs=_TOLERANCE * trl_norm * 10), name
 
 
 @pytest.mark.parametrize(
@@ -83,6 +88,53 @@ def test_kto_is_that_of_trl() -> None:
         is_good=np.repeat(np.asarray(recorded["batch"]["label"], np.float32), 2),
     )
     _same(Kto(beta=_BETA, good_weight=1.3, bad_weight=0.8), items, recorded)
+
+
+def _drawn(batch: dict[str, Any]) -> Items:
+    """Return TRL's padded answers, with what it knows of them, as ours."""
+    rows: list[Rendered] = []
+    old: list[float] = []
+    base: list[float] = []
+    for at in range(len(batch["prompt_ids"])):
+        prompt, said = (
+            [
+                token
+                for token, there in zip(
+                    batch[f"{name}_ids"][at], batch[f"{name}_mask"][at], strict=True
+                )
+                if there
+            ]
+            for name in ("prompt", "completion")
+        )
+        rows.append(Rendered([*prompt, *said], [0.0] * len(prompt) + [1.0] * len(said)))
+        for found, key in ((old, "old_per_token_logps"), (base, "ref_per_token_logps")):
+            found += [*[0.0] * len(prompt), *batch[key][at][: len(said)]]
+    advantages = np.array(batch["advantages"], np.float32)
+    items = Items(TokenRows.from_rendered(rows), columns={ADVANTAGE: advantages})
+    items = items.with_along(OLD, np.array(old, np.float32))
+    return items.with_along(BASE, np.array(base, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [
+        ("grpo", Grpo(kl=0.1)),
+        ("dr_grpo", Grpo(kl=0.1, average="constant", longest=32)),
+        ("dapo", Grpo(kl=0.0, clip_high=0.28, average="token")),
+    ],
+)
+def test_grpo_is_that_of_trl(name: str, objective: Grpo) -> None:
+    recorded = _RECORDED[name]
+    items = _drawn(recorded["batch"])
+    for shares in (True, False):
+        model = _model(POLICY).requires_grad_(True)
+        batch = collate(items, range(len(items)), shares=shares)
+        loss = objective.loss(model, batch)
+        assert loss.metrics["clipped"] > 0
+        mean = loss.total / loss.weight
+        torch.autograd.backward(mean)
+        assert mean.item() == pytest.approx(recorded["loss"], rel=_TOLERANCE, abs=1e-6)
+        _same_gradients(model, recorded)
 
 
 @pytest.mark.parametrize("name", ["orpo", "simpo"])

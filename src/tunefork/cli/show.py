@@ -29,6 +29,7 @@ _ENDS = {
     "finished": "all steps done",
     "early_stop": "the held-out loss stopped falling",
     "exploded": "the loss exploded",
+    "guarded": "a guard ended it",
     "paused": "it goes on later",
 }
 

@@ -56,6 +56,14 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """Answers that a model drew while it learned from rewards, as plain data, before a step."""
+
+    step: int
+    samples: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True)
 class Validated:
     """Held-out loss after `step` steps; `is_best` where these weights are the result so far.
 
@@ -94,7 +102,7 @@ class Noted:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """Training is over. `reason` is `finished`, `early_stop`, `exploded` or `paused`."""
+    """Training is over. `reason` is `finished`, `early_stop`, `exploded`, `guarded` or `paused`."""
 
     step: int
     reason: str
@@ -117,6 +125,7 @@ Event = (
     | SettingsChosen
     | RunStarted
     | StepDone
+    | Sampled
     | Validated
     | CheckpointSaved
     | Warned

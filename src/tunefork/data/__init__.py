@@ -3,12 +3,13 @@
 `prepare_file` (reads, recognises, renders) → `preflight` → `split` → `TokenRows.select`.
 """
 
-from tunefork.data.example import Example, Kind, Message
+from tunefork.data.example import Example, Kind, Message, Prompt
 from tunefork.data.facts import Facts, facts_of
 from tunefork.data.items import Items
 from tunefork.data.labels import Labelling, read_labelled
 from tunefork.data.preflight import Preflight, preflight, preview
 from tunefork.data.prepared import TokenFile, prepare_file
+from tunefork.data.prompt_rows import PromptRows, known_of, read_prompts, select_prompts
 from tunefork.data.prompts import Prompts, prompt_key
 from tunefork.data.read import Record, read_records, scan_records
 from tunefork.data.recognise import FORMATS, Format, load_examples, recognise, scan_examples
@@ -30,6 +31,8 @@ __all__ = [
     "Labelling",
     "Message",
     "Preflight",
+    "Prompt",
+    "PromptRows",
     "Prompts",
     "Record",
     "Rendered",
@@ -39,6 +42,7 @@ __all__ = [
     "Tokenizer",
     "facts_of",
     "group_rows",
+    "known_of",
     "load_examples",
     "load_tokenizer",
     "preflight",
@@ -46,9 +50,11 @@ __all__ = [
     "preview",
     "prompt_key",
     "read_labelled",
+    "read_prompts",
     "read_records",
     "recognise",
     "scan_examples",
     "scan_records",
+    "select_prompts",
     "split",
 ]

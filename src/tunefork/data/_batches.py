@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tunefork.core.errors import DataError
 from tunefork.data.conversations import conversations
-from tunefork.data.example import Row, Text
+from tunefork.data.example import Prompt, Row, Text
 from tunefork.data.render import Draft, Rendered, Renderer
 
 _ROWS, _CHARACTERS = 256, 1 << 20  # a batch is full with either
@@ -92,4 +92,6 @@ def _drafted(renderer: Renderer, rows: Iterable[Row]) -> Iterator[_Drafted]:
 def _drafts(renderer: Renderer, row: Row) -> tuple[Draft, ...]:
     if isinstance(row, Text):
         return (renderer.document(row.text),)
+    if isinstance(row, Prompt):
+        return (renderer.opening(row.messages, row.tools, row.where),)
     return tuple(renderer.draft(each) for each in conversations(row))

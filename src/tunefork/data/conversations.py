@@ -32,11 +32,14 @@ SHAPES: dict[Kind, Shape] = {
     "judged": Shape(1, "answers judged good or bad", ("kto",), "takes the good answers"),
     "labelled": Shape(1, "texts with a label", ("classify",), "makes the label the answer"),
     "text": Shape(1, "plain texts", ("pretrain",), ""),
+    "prompts": Shape(1, "prompts without an answer", ("grpo", "ppo"), ""),
 }
 
 
 def conversations(row: Row) -> tuple[Example, ...]:
-    """Return the conversations that a row becomes, each a row of tokens later; a text has none.
+    """Return the conversations that a row becomes, each a row of tokens later.
+
+    A text and a prompt have none: they are no whole conversations.
 
     Of an answer to be compared or judged, the answer alone carries weight, not earlier turns. The
     label of a text is its answer.

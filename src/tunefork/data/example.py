@@ -5,18 +5,20 @@
     Judged       a prompt and an answer, good or not     kto
     Labelled     a text and its label                    classify
     Text         a text                                  pretrain
+    Prompt       a conversation to go on with            grpo, ppo
 
 Each is frozen and has a `kind`, so that an objective can say which kinds it takes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from tunefork.core.errors import Where
 
-Kind = Literal["chat", "preference", "judged", "labelled", "text"]
+Kind = Literal["chat", "preference", "judged", "labelled", "text", "prompts"]
 
 
 @dataclass(frozen=True)
@@ -124,4 +126,24 @@ class Text:
     where: Where
 
 
-Row = Example | Preference | Judged | Labelled | Text
+@dataclass(frozen=True)
+class Prompt:
+    """One row: a conversation so far, and what is known of a good answer.
+
+    `item` holds the row's other columns, which graders call `item`; their inside is untyped.
+    """
+
+    kind: ClassVar[Kind] = "prompts"
+
+    messages: tuple[Message, ...]
+    where: Where
+    item: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The messages."""
+        return self.messages
+
+
+Row = Example | Preference | Judged | Labelled | Text | Prompt

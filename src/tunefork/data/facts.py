@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunefork.data.conversations import SHAPES, conversations
-from tunefork.data.example import Example, Judged, Kind, Message, Row, Text
+from tunefork.data.example import Example, Judged, Kind, Message, Prompt, Row, Text
 from tunefork.data.items import Column
 from tunefork.data.prompts import prompt_key, text_hash
 from tunefork.data.render import Renderer
@@ -89,8 +89,9 @@ def asked(read: Iterable[Row]) -> NDArray[np.uint64]:
 def _asked(row: Row) -> list[Message]:
     if isinstance(row, Text):
         return []
-    first = conversations(row)[0]  # the others ask the same
-    return [turn for turn in first.messages if turn.role == "user"]
+    # The other conversations of a row ask the same.
+    messages = row.messages if isinstance(row, Prompt) else conversations(row)[0].messages
+    return [turn for turn in messages if turn.role == "user"]
 
 
 def _per_row(is_marked: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -103,6 +104,8 @@ def _flags(row: Row, at: int, rows: TokenRows, renderer: Renderer, *, is_sampled
     """Return the flags of entry `at` that take more than counting tokens."""
     if isinstance(row, Text):
         return 0 if row.text.strip() else EMPTY_ANSWER
+    if isinstance(row, Prompt):
+        return 0
     examples = conversations(row)
     ids = [rows.row(len(examples) * at + each)[0] for each in range(len(examples))]
     found = IS_GOOD if isinstance(row, Judged) and row.is_good else 0

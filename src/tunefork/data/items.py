@@ -21,7 +21,8 @@ class Items:
     """Rows of tokens in items.
 
     Item i holds the rows `starts[i]:starts[i + 1]`, with `starts` int64 (n_items + 1,) beginning
-    at 0; each row is one of its own where `starts` is not given.
+    at 0; each row is one of its own where `starts` is not given. `columns` hold one number for each
+    row, `along` one for each token, in the place of its weight.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Items:
         rows: TokenRows,
         starts: NDArray[np.int64] | None = None,
         columns: Mapping[str, Column] | None = None,
+        along: Mapping[str, TokenRows] | None = None,
     ) -> None:
         self.rows = rows
         self.starts = np.arange(len(rows) + 1) if starts is None else starts
@@ -36,6 +38,9 @@ class Items:
         assert self.starts[-1] == len(rows), "items end where the rows end"
         for name, column in self.columns.items():
             assert len(column) == len(rows), f"one `{name}` for each row"
+        self.along: dict[str, TokenRows] = dict(along or {})
+        for name, each in self.along.items():
+            assert len(each) == len(rows), f"`{name}` along each row"
 
     @classmethod
     def of(cls, rows: TokenRows | Items) -> Items:
@@ -77,18 +82,25 @@ class Items:
             self.rows.select(rows),
             np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
             {name: column[rows] for name, column in self.columns.items()},
+            {name: each.select(rows) for name, each in self.along.items()},
         )
 
     def with_column(self, name: str, column: Column) -> Items:
         """Return the same items with one more column."""
-        return Items(self.rows, self.starts, {**self.columns, name: column})
+        return Items(self.rows, self.starts, {**self.columns, name: column}, self.along)
+
+    def with_along(self, name: str, values: Column) -> Items:
+        """Return the same items with one more number for each token, given end to end."""
+        along = {**self.along, name: TokenRows(self.rows.ids, values, self.rows.offsets)}
+        return Items(self.rows, self.starts, self.columns, along)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Items]) -> Items:
-        """Return the items of several sets; where a set lacks a column, its rows have 0 there."""
+        """Return the items of several sets; what a set lacks beside its tokens is 0 there."""
         names = dict.fromkeys(name for part in parts for name in part.columns)
         firsts = np.cumsum([0, *(len(part.rows) for part in parts)])
         starts = [part.starts[:-1] + first for part, first in zip(parts, firsts, strict=False)]
+        all_along = dict.fromkeys(name for part in parts for name in part.along)
         return cls(
             TokenRows.concatenate([part.rows for part in parts]),
             np.concatenate([*starts, firsts[-1:]]),
@@ -98,12 +110,27 @@ class Items:
                 )
                 for name in names
             },
+            {
+                name: TokenRows.concatenate(
+                    [
+                        part.along[name] if name in part.along else _zeros(part.rows)
+                        for part in parts
+                    ]
+                )
+                for name in all_along
+            },
         )
 
     def hash(self) -> str:
         """Return one content hash over tokens, weights, items and columns."""
         rows = self.rows.hash()
-        if len(self) == len(self.rows) and not self.columns:
+        if len(self) == len(self.rows) and not (self.columns or self.along):
             return rows
         columns = {name: column.tolist() for name, column in sorted(self.columns.items())}
-        return hash_json([rows, self.starts.tolist(), columns])
+        along = {name: each.hash() for name, each in sorted(self.along.items())}
+        return hash_json([rows, self.starts.tolist(), columns, *([along] if along else [])])
+
+
+def _zeros(rows: TokenRows) -> TokenRows:
+    ids = rows.ids
+    return TokenRows(ids, np.zeros(len(ids), np.float32), rows.offsets)

@@ -43,10 +43,11 @@ def preflight(
             trained, or every row is longer than the limit; all of these at once.
     """
     rows = _Rows(facts, file)
+    has_answers = kind not in ("text", "prompts")
     problems = [
         *(_empty_answers(rows) if kind == "chat" else ()),
-        *_nothing_trained(rows),
-        *(_end_untrained(rows, renderer) if kind != "text" else ()),
+        *(_nothing_trained(rows) if kind != "prompts" else ()),
+        *(_end_untrained(rows, renderer) if has_answers else ()),
         *(_all_too_long(rows, max_length) if kind != "text" else ()),
     ]
     if problems:
@@ -58,7 +59,7 @@ def preflight(
             details=(*first.details, *(f"also: {problem.message}" for problem in rest)),
         )
     is_too_long = (facts["length"] > max_length) & (kind != "text")
-    is_untrained = facts["n_trained"] == 0
+    is_untrained = (facts["n_trained"] == 0) & (kind != "prompts")
     is_empty, is_same = rows.has(EMPTY_ANSWER), rows.has(SAME_ANSWERS)
     kept = np.flatnonzero(~(is_too_long | is_untrained | is_empty | is_same))
     if not len(kept):
@@ -73,7 +74,7 @@ def preflight(
         *rows.report("without anything to train on, left out", np.flatnonzero(is_untrained)),
         *rows.report("with an empty answer, left out", np.flatnonzero(is_empty)),
         *rows.report("whose two answers are the same, left out", np.flatnonzero(is_same)),
-        *(_ends_of_turns(rows, kept) if kind != "text" else ()),
+        *(_ends_of_turns(rows, kept) if has_answers else ()),
         *rows.report(
             "whose prompt has other tokens in use than in training (of those sampled)", moved
         ),

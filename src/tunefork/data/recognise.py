@@ -18,6 +18,7 @@ from tunefork.data.example import Example, Kind, Row
 from tunefork.data.formats.form import Fields, Format, itself
 from tunefork.data.formats.known import FORMATS, candidates
 from tunefork.data.formats.mapped import mapped_format
+from tunefork.data.formats.prompt import as_prompt
 from tunefork.data.formats.unknown import column_list, unclear_shape, unknown_shape
 from tunefork.data.read import data_files, scan_records
 
@@ -91,13 +92,18 @@ def scan_kind(
 ) -> Iterator[Row | DataError]:
     """Yield rows of a kind as `scan_rows` does; rows of another kind are one error, and the end.
 
+    Where prompts are wanted, conversations are taken for such: their last answer is the reference.
+
     Raises:
         SpecError: where the mapping itself is wrong.
         DataError: where the file as a whole cannot be read, or its format not be told.
     """
     told: list[Recognised] = []
     for row in scan_rows(path, mapping, tell=told.append):
-        if told and told[-1].format.kind != kind:
+        if kind == "prompts" and isinstance(row, Example):
+            yield as_prompt(row)
+            continue
+        if told and told[-1].format.kind not in _taken_for(kind):
             yield _of_another_kind(told[-1], kind, row)
             return
         yield row
@@ -315,6 +321,10 @@ def _of_another_kind(found: Recognised, kind: Kind, row: Row | DataError) -> Dat
         where=row.where,
         hint=hint,
     )
+
+
+def _taken_for(kind: Kind) -> tuple[Kind, ...]:
+    return ("prompts", "chat") if kind == "prompts" else (kind,)
 
 
 def _listed(objectives: tuple[str, ...]) -> str:

@@ -106,6 +106,18 @@ class Renderer:
         whole = begin + text + (self.tokenizer.eos_token or "")
         return Draft(whole, (Span(len(begin), len(whole), 1.0),))
 
+    def opening(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], where: Where
+    ) -> Draft:
+        """Return the text after which the model writes its answer; nothing of it is trained.
+
+        Raises:
+            DataError: where the template refuses the conversation.
+        """
+        turns = [message.as_template() for message in messages]
+        text = self.template.render(turns, tools=tools, where=where, add_generation_prompt=True)
+        return Draft(text, ())
+
     def encode_drafts(
         self, drafts: Sequence[Draft], places: Sequence[Where]
     ) -> list[Rendered | DataError]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunefork.data.conversations import conversations
-from tunefork.data.example import Labelled, Row, Text
+from tunefork.data.example import Labelled, Prompt, Row, Text
 from tunefork.data.shingles import HASHES, Signatures, shingles, signatures
 
 PROMPT, ANSWER, WHOLE = range(3)
@@ -49,6 +49,9 @@ def _texts(row: Row) -> tuple[str, str]:
         return row.text, row.text
     if isinstance(row, Labelled):
         return row.text, row.label
+    if isinstance(row, Prompt):
+        asked = (turn.content for turn in row.messages if turn.role not in _RULES)
+        return "\n".join(asked), ""
     found = conversations(row)[0]
     asked = (turn.content for turn in found.prompt if turn.role not in _RULES)
     return "\n".join(asked), found.answer

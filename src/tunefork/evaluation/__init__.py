@@ -47,9 +47,11 @@ from tunefork.evaluation.recommend import (
     standing,
 )
 from tunefork.evaluation.report import (
+    Curve,
     DataFinding,
     Highlight,
     Report,
+    Sample,
     Setting,
     SideBySide,
     write_report,
@@ -74,6 +76,7 @@ __all__ = [
     "CanaryResult",
     "Climbed",
     "Cost",
+    "Curve",
     "DataFinding",
     "Evidence",
     "Foresight",
@@ -93,6 +96,7 @@ __all__ = [
     "Rung",
     "Safety",
     "SafetyItem",
+    "Sample",
     "Setting",
     "SideBySide",
     "Verdict",

@@ -134,6 +134,35 @@ def curves_chart(
     return svg(width, height, title, parts)
 
 
+def metric_chart(
+    name: str, training: Sequence[Point], held_out: Sequence[Point], width: int
+) -> Markup | None:
+    """Draw one number over the steps of a run; None where there are no points.
+
+    Args:
+        name: What it is.
+        training: (step, value) of what is trained on.
+        held_out: (step, value) of what is held out; may be empty.
+        width: In pixels.
+    """
+    line, dots = _thinned(_finite(training)), _finite(held_out)
+    steps = [step for step, _ in (*line, *dots)]
+    values = [value for _, value in (*line, *dots)]
+    if not steps:
+        return None
+    height = 200
+    x = nice_scale(min(0, *steps), max(steps), 44, width - 12, 4)
+    y = nice_scale(min(values), max(values), height - 44, 14, 4)
+    parts = [*_axes(x, y, width, height)]
+    parts += [*_line(line, "training", x, y), *_line(dots, "validation", x, y)]
+    parts += [
+        f'<circle class="point" cx="{x(step):.1f}" cy="{y(value):.1f}" r="3"/>'
+        for step, value in dots
+    ]
+    first, last = (dots or line)[0][1], (dots or line)[-1][1]
+    return svg(width, height, f"{name} over steps: from {first:.3g} to {last:.3g}", parts)
+
+
 def _axes(x: Scale, y: Scale, width: int, height: int, across: str = "step") -> Iterable[str]:
     for tick, text in zip(y.ticks, tick_texts(y.ticks), strict=True):
         yield (

@@ -15,7 +15,13 @@ from markupsafe import Markup, escape
 
 from tunefork.core.files import write_json, write_text
 from tunefork.evaluation.bars import ScoreRow, change_chart, score_chart
-from tunefork.evaluation.charts import Curves, Point, change_over_steps, loss_chart
+from tunefork.evaluation.charts import (
+    Curves,
+    Point,
+    change_over_steps,
+    loss_chart,
+    metric_chart,
+)
 from tunefork.evaluation.costs import COST_COLUMNS, cost_rows
 from tunefork.evaluation.gate import Decision, p_text, points
 from tunefork.evaluation.ladder import BASE, Ladder
@@ -81,6 +87,25 @@ class Highlight(NamedTuple):
     after: str
 
 
+class Curve(NamedTuple):
+    """One number over the steps of a run that learned from rewards."""
+
+    name: str
+    training: tuple[Point, ...]
+    held_out: tuple[Point, ...] = ()
+
+
+class Sample(NamedTuple):
+    """An answer that was drawn while the model learned from rewards."""
+
+    step: int
+    prompt: str
+    answer: str
+    reward: float
+    advantage: float
+    passed: bool
+
+
 @dataclass(frozen=True)
 class Report:
     """All that the page shows, as plain data.
@@ -112,6 +137,8 @@ class Report:
         remembered: (step, change of the share of general questions right, beside the base).
         memorised: How much of the training rows the model knows by heart.
         findings: What was found in the training data.
+        curves: What rewards and answers were like, where it learned from rewards.
+        samples: Some of those answers.
     """
 
     title: str
@@ -140,6 +167,8 @@ class Report:
     remembered: tuple[Point, ...] = ()
     memorised: Memorised | None = None
     findings: tuple[DataFinding, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -207,6 +236,7 @@ def render_report(report: Report) -> str:
         report=report,
         figures=_figures(report),
         charts=_charts(report, sizes),
+        curve_charts=_curve_charts(report.curves),
         lineage_pictures=_lineage_pictures(report, sizes),
         cost_columns=COST_COLUMNS,
         costs=cost_rows(report.ladder) if report.ladder is not None else [],
@@ -255,6 +285,13 @@ def _charts(report: Report, sizes: _Sizes) -> dict[str, _Charts]:
         name: [(size, chart) for size, width in sizes if (chart := draw(width)) is not None]
         for name, draw in drawn.items()
     }
+
+
+def _curve_charts(curves: tuple[Curve, ...]) -> _Charts:
+    """Return each curve's name and picture, small enough for any screen."""
+    return [
+        (curve.name, chart) for curve in curves if (chart := metric_chart(*curve, _NARROW_PIXELS))
+    ]
 
 
 def _lineage_pictures(report: Report, sizes: _Sizes) -> _Charts:

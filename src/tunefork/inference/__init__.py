@@ -2,6 +2,7 @@
 
 from tunefork.inference.chat_model import Answer, ChatModel, join
 from tunefork.inference.distribution import mean_divergence, next_token_log_probs
+from tunefork.inference.draw import Drawn, draw
 from tunefork.inference.embed import TextEmbedder, load_embedder
 from tunefork.inference.engine import (
     AdapterPool,
@@ -39,6 +40,7 @@ __all__ = [
     "Classifier",
     "Constraint",
     "Decoding",
+    "Drawn",
     "Engine",
     "EngineSettings",
     "EngineStats",
@@ -54,6 +56,7 @@ __all__ = [
     "TokenLogProb",
     "Usage",
     "choice",
+    "draw",
     "generate",
     "head_outputs",
     "join",

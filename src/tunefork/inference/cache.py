@@ -33,6 +33,12 @@ class KeyValueCache:
             self._layers[index] = (self._room(key), self._room(value))
         return self._layers[index]
 
+    def copy_along(self, n: int) -> None:
+        """Let the n - 1 slots behind each n-th one hold what it holds."""
+        for states in (each for layer in self._layers.values() for each in layer):
+            by_first = states.view(-1, n, *states.shape[1:])
+            by_first[:, 1:] = by_first[:, :1]
+
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         heads, _, size = states.shape
         return states.new_zeros(self.slots, self.capacity, heads, size)

@@ -30,6 +30,7 @@ class Batch:
     n_tokens: int  # of the packed rows, each counted in full
     n_rows: int  # the packed rows, those of an item side by side
     columns: dict[str, torch.Tensor]  # each (rows,) float32: what is known of each row
+    along: dict[str, torch.Tensor]  # each (predictions,) float32: what is known of each target
 
 
 def collate(
@@ -81,6 +82,17 @@ def collate(
         columns={
             name: torch.from_numpy(column[numbers]).to(device)
             for name, column in items.columns.items()
+        },
+        along={
+            name: _tensor(
+                [
+                    values.row(number)[1][at]
+                    for number, at in zip(numbers.tolist(), predicted, strict=True)
+                ],
+                np.float32,
+                device,
+            )
+            for name, values in items.along.items()
         },
     )
 

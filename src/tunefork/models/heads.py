@@ -38,5 +38,8 @@ class Head(nn.Module):
 
     def of(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return its outputs for each row of a batch: (rows, outputs)."""
-        hidden = hidden_on(model, batch.ids, batch.layout).index_select(0, batch.ends)
+        return self.on(hidden_on(model, batch.ids, batch.layout).index_select(0, batch.ends))
+
+    def on(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return its outputs for hidden states: (places, outputs) of (places, hidden size)."""
         return functional.linear(hidden.float(), self.weight)

@@ -33,6 +33,15 @@ def log_probs_on(model: Any, batch: Batch) -> torch.Tensor:
     return -losses_on(model, batch)
 
 
+def log_probs_and_hidden(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return `log_probs_on`, and what the output head is given there: (predictions, size)."""
+    hidden = hidden_on(model, batch.ids, batch.layout).index_select(0, batch.keep)
+    head = model.get_output_embeddings()
+    if model.has_plain_head and type(head) is nn.Linear:
+        return log_probabilities(hidden, head.weight, batch.targets), hidden
+    return -losses_on(model, batch), hidden
+
+
 def row_log_probs(model: Any, batch: Batch) -> RowLogProbs:
     """Return the log-probability of each row of a batch, which gradients flow through."""
     weighted = log_probs_on(model, batch) * batch.weights

@@ -65,8 +65,9 @@ def rows_at_fault(
 def skip_step(
     state: TrainState,
     step_module: TrainStep,
-    data: TrainingData,
+    rows: Items,
     chosen: list[int],
+    name: Callable[[int], str],
     settings: TrainSettings,
     sink: Sink,
 ) -> TrainState:
@@ -75,8 +76,9 @@ def skip_step(
     Args:
         state: Where the run stands after the step.
         step_module: Model and objective, the weights as they were before the step.
-        data: What is trained on.
+        rows: What the step's rows are among.
         chosen: The step's rows.
+        name: What to call one.
         settings: For what to advise.
         sink: Receives the warning.
 
@@ -84,8 +86,8 @@ def skip_step(
         RunError: It is the third in a row.
     """
     state = replace(state, skipped=state.skipped + 1, skipped_in_a_row=state.skipped_in_a_row + 1)
-    at_fault = rows_at_fault(step_module, data.together(), chosen)
-    names = _shortened(at_fault or chosen, name_training(data))
+    at_fault = rows_at_fault(step_module, rows, chosen)
+    names = _shortened(at_fault or chosen, name)
     why = f"the loss of {names} is no number" if at_fault else f"its gradient overflowed ({names})"
     sink(Warned(f"step {state.step} was skipped, nothing changed: {why}"))
     if state.skipped_in_a_row >= _MOST_SKIPPED:
@@ -156,6 +158,26 @@ def explain_explosion(state: TrainState, settings: TrainSettings, sink: Sink) ->
         Warned(
             f"{what}; training ends here, with the weights of step {state.best_step}, which were "
             f"best on held-out rows. To do better, {_lower_rate(settings)}"
+        )
+    )
+
+
+def explain_stop(state: TrainState, why: str, sink: Sink) -> None:
+    """Warn that a guard of the rows' source ends the run, with the best weights so far.
+
+    Raises:
+        RunError: There are none, since nothing was held out, or nothing was yet measured.
+    """
+    if state.best_loss is None:
+        raise RunError(
+            why,
+            hint="look at `samples.jsonl` in the run's folder; other rewards, more `kl` or a lower "
+            "`training.learning_rate` may help",
+        )
+    sink(
+        Warned(
+            f"{why}; training ends here, with the weights of step {state.best_step}, which did "
+            "best on held-out prompts. `samples.jsonl` in the run's folder shows the answers"
         )
     )
 

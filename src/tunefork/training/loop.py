@@ -32,9 +32,9 @@ from tunefork.training.checkpoint import CheckpointStore, TrainState
 from tunefork.training.guards import (
     check_held_out,
     explain_explosion,
+    explain_stop,
     has_exploded,
     name_held_out,
-    name_training,
     note_loss,
     skip_step,
 )
@@ -43,6 +43,7 @@ from tunefork.training.judge import judge
 from tunefork.training.optimizer import MasterAdamW
 from tunefork.training.packing import Plan, TrainingData
 from tunefork.training.prefetch import Ahead
+from tunefork.training.rolling import Rolling
 from tunefork.training.room import NoRoom, room_for, smaller
 from tunefork.training.settings import TrainSettings
 from tunefork.training.step import TrainStep
@@ -55,7 +56,7 @@ class TrainResult:
 
     state: TrainState
     steps: int  # that were planned
-    reason: str  # `finished`, `early_stop`, `exploded` or `paused`
+    reason: str  # `finished`, `early_stop`, `exploded`, `guarded` or `paused`
     resumed_from: int | None
     trainable_parameters: int
 
@@ -93,9 +94,9 @@ def train(
     """
     device = next(iter(parameters.values())).device
     optimizer = MasterAdamW(parameters, settings, rate_factors)
-    items, validation = data.together(), data.validation
-    plan = Plan(data, settings)
-    state, resumed_from = _restore(store, optimizer, plan, sink)
+    validation, plan = data.validation, Plan(data, settings)
+    source = _source(step_module, data, plan, device, sink)
+    state, resumed_from = _restore(store, optimizer, source, plan, sink)
     settings = _as_small_as_before(settings, state)
     started = _started(step_module, parameters, plan, state, data)
     sink(started)
@@ -105,13 +106,12 @@ def train(
     clock = _Clock(state)
     last = plan.steps if pause_at is None else min(pause_at, plan.steps)
 
-    weigh = step_module.objective.weight
-    with Ahead(data, items, device, weigh) as ahead, stop_signals(sink) as stop:
-        while state.step < last and not (_is_stale(state, settings) or has_exploded(state)):
+    with source, stop_signals(sink) as stop:
+        while state.step < last and not _has_ended(state, settings, source):
             # ------------------------------------------------------------ one optimizer step
+            step = source.take(state.step, settings, plan.steps)
             torch.manual_seed(_step_seed(settings.seed, state.step))  # for dropout
             step_module.train()
-            step = ahead.take(state.step, settings, plan.steps)
             tally = Tally()
             try:
                 for chosen, batch in step.packed:
@@ -120,7 +120,7 @@ def train(
                         optimizer.collect()
             except NoRoom as refused:  # nothing has moved: the same step again, cut smaller
                 optimizer.drop()
-                settings = smaller(settings, refused, items, name_training(data), sink)
+                settings = smaller(settings, refused, step.source, step.name, sink)
                 continue
             learning_rate = settings.learning_rate_at(state.step, plan.steps)
             norm = optimizer.step(learning_rate) if tally.is_finite else optimizer.drop()
@@ -133,11 +133,14 @@ def train(
                 micro_tokens=settings.micro_tokens,
             )
             if math.isfinite(norm):
-                mean = tally.mean(step.weight)
+                mean = tally.mean(step.weight, step.metrics)
                 state = note_loss(state, mean.loss)
+                source.note(mean.metrics)
                 sink(clock.step_done(state, plan, mean, learning_rate, norm))
             else:
-                state = skip_step(state, step_module, data, step.items, settings, sink)
+                state = skip_step(
+                    state, step_module, step.source, step.items, step.name, settings, sink
+                )
 
             is_last, is_stopped = state.step == plan.steps, stop.is_asked
             if validation is not None and _is_due(state.step, settings.validate_every, is_last):
@@ -147,14 +150,13 @@ def train(
                 if seen.is_best:
                     store.save_best(state, optimizer.state())
             if _is_due(state.step, settings.checkpoint_every, state.step == last or is_stopped):
-                path = store.save(state, optimizer.state())
+                path = store.save(state, optimizer.state() | source.state(state.step))
                 sink(CheckpointSaved(state.step, str(path)))
             if is_stopped:
                 raise stop.error(state.step, plan.steps)
 
-    reason = _reason(state, plan, settings)
-    if reason == "exploded":
-        explain_explosion(state, settings, sink)
+    reason = _reason(state, plan, settings, source)
+    _explain_end(reason, state, settings, source, sink)
     if validation is not None and reason != "paused":
         optimizer.load_masters(store.load_best())
     step_module.eval()
@@ -193,6 +195,8 @@ def _held_out(
     step_module: TrainStep, data: TrainingData, settings: TrainSettings, step: int, sink: Sink
 ) -> tuple[Mean, TrainSettings]:
     """Return the held-out loss, and the settings that fitted into memory."""
+    if data.rollouts is not None:
+        return Mean(*data.rollouts.measure(step)), settings
     assert data.validation is not None, "only asked where rows are held out"
     items = Items.of(data.validation)
     while True:
@@ -205,8 +209,17 @@ def _held_out(
         return mean, settings
 
 
+def _source(
+    step_module: TrainStep, data: TrainingData, plan: Plan, device: torch.device, sink: Sink
+) -> Ahead | Rolling:
+    """Return what gives the rows of each step: packed ahead, or drawn when it is their turn."""
+    if data.rollouts is not None:
+        return Rolling(data, data.rollouts, plan, step_module.objective, sink)
+    return Ahead(data, plan.items, device, step_module.objective.weight)
+
+
 def _restore(
-    store: CheckpointStore, optimizer: MasterAdamW, plan: Plan, sink: Sink
+    store: CheckpointStore, optimizer: MasterAdamW, source: Ahead | Rolling, plan: Plan, sink: Sink
 ) -> tuple[TrainState, int | None]:
     found = store.load_newest()
     if found is None:
@@ -216,6 +229,7 @@ def _restore(
         sink(Warned(f"the checkpoint {path} is damaged; going on from step {state.step} instead"))
     try:
         optimizer.load_state(tensors)
+        source.load_state(state.step, tensors)
     except (KeyError, RuntimeError) as error:  # a tensor is missing, or of another shape
         raise RunError(
             "the checkpoint was written by another version of tunefork",
@@ -256,16 +270,32 @@ def _is_due(step: int, every: int, is_last: bool) -> bool:
     return is_last or (every > 0 and step % every == 0)
 
 
+def _has_ended(state: TrainState, settings: TrainSettings, source: Ahead | Rolling) -> bool:
+    return _is_stale(state, settings) or has_exploded(state) or source.reason is not None
+
+
 def _is_stale(state: TrainState, settings: TrainSettings) -> bool:
     return 0 < settings.patience <= state.stale
 
 
-def _reason(state: TrainState, plan: Plan, settings: TrainSettings) -> str:
+def _reason(state: TrainState, plan: Plan, settings: TrainSettings, source: Ahead | Rolling) -> str:
     if has_exploded(state):
         return "exploded"
+    if source.reason is not None:
+        return "guarded"
     if state.step == plan.steps:
         return "finished"
     return "early_stop" if _is_stale(state, settings) else "paused"
+
+
+def _explain_end(
+    reason: str, state: TrainState, settings: TrainSettings, source: Ahead | Rolling, sink: Sink
+) -> None:
+    """Say why a run ends before its last step, where the user should know."""
+    if reason == "exploded":
+        explain_explosion(state, settings, sink)
+    if source.reason is not None:
+        explain_stop(state, source.reason, sink)
 
 
 class _Clock:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tunefork.data.items import Items
 from tunefork.data.tokens import TokenRows
 from tunefork.models import pack
-from tunefork.objectives import REPLAYED
+from tunefork.objectives import REPLAYED, Rollouts
 from tunefork.training.settings import TrainSettings
 
 
@@ -33,7 +33,8 @@ class TrainingData:
     """What to train on, what to choose the best weights by, and what to keep in mind.
 
     Plain rows are items of one row each. Of `replay` each epoch draws `n_replayed` rows anew, so
-    that over a run many general rows stand against forgetting while no epoch grows long.
+    that over a run many general rows stand against forgetting while no epoch grows long. With
+    `rollouts` the rows are prompts, and what is learned from are answers that are drawn to them.
     """
 
     rows: TokenRows | Items
@@ -44,6 +45,7 @@ class TrainingData:
     name_row: Callable[[int], str] | None = None
     name_held_out: Callable[[int], str] | None = None
     watch: Watch | None = None  # only looked at where rows are held out
+    rollouts: Rollouts | None = None
 
     def together(self) -> Items:
         """Return the items to train on, followed by all that may be replayed."""
@@ -64,7 +66,8 @@ class Plan:
 
     Each epoch is a new shuffle of all items and of newly drawn replayed ones. A step takes items
     in that order until it holds its share of the epoch's tokens, and is then cut into packed rows
-    (see `models.pack`). Item numbers are those of `TrainingData.together`.
+    (see `models.pack`). Item numbers are those of `TrainingData.together`. Where answers are drawn
+    to the items, as many steps in a row are made of them as there are passes over the answers.
     """
 
     def __init__(self, data: TrainingData, settings: TrainSettings) -> None:
@@ -75,7 +78,9 @@ class Plan:
         self._n_replayed = data.n_replayed
         self._is_apart = REPLAYED in self.items.columns
         wanted = round(data.tokens_per_epoch / settings.batch_tokens)
-        self.steps_per_epoch = min(max(1, wanted), self._n_own)
+        self._passes = data.rollouts.passes if data.rollouts is not None else 1
+        self._rounds_per_epoch = min(max(1, wanted), self._n_own)
+        self.steps_per_epoch = self._rounds_per_epoch * self._passes
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)  # (items,): the epoch's shuffle
         self._ends = np.empty(0, dtype=np.int64)  # (steps,): where each step ends in it
@@ -87,22 +92,25 @@ class Plan:
 
     def micro_batches(self, step: int) -> list[list[int]]:
         """Return the packed rows of a step, each a list of item numbers."""
-        epoch, within = divmod(step, self.steps_per_epoch)
+        limit = self.settings.micro_tokens
+        return [rows for part in self.chosen(step) for rows in pack(self.items, part, limit)]
+
+    def chosen(self, step: int) -> tuple[list[int], list[int]]:
+        """Return the items of a step: own ones, and replayed ones that are packed apart."""
+        epoch, within = divmod(step // self._passes, self._rounds_per_epoch)
         if epoch != self._epoch:
             self._shuffle(epoch)
         first = 0 if within == 0 else int(self._ends[within - 1])
         chosen = self._order[first : int(self._ends[within])]
         is_own = chosen < (self._n_own if self._is_apart else len(self.lengths))
-        parts = (part.tolist() for part in (chosen[is_own], chosen[~is_own]))
-        limit = self.settings.micro_tokens
-        return [rows for part in parts for rows in pack(self.items, part, limit)]
+        return chosen[is_own].tolist(), chosen[~is_own].tolist()
 
     def _shuffle(self, epoch: int) -> None:
         generator = np.random.default_rng([self.settings.seed, epoch])
         self._order = generator.permutation(
             np.concatenate([np.arange(self._n_own), *self._draw(generator)])
         )
-        n_items, n_steps = len(self._order), self.steps_per_epoch
+        n_items, n_steps = len(self._order), self._rounds_per_epoch
         filled = np.cumsum(self.lengths[self._order])
         marks = filled[-1] * np.arange(1, n_steps + 1) / n_steps
         ends = np.searchsorted(filled, marks)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import torch
 
 from tunefork.data.items import Items
 from tunefork.models import Batch, collate
+from tunefork.training.guards import name_training
 from tunefork.training.packing import Plan, TrainingData
 from tunefork.training.settings import TrainSettings
 
@@ -21,6 +22,9 @@ class StepRows:
 
     packed: tuple[tuple[list[int], Batch], ...]
     weight: float  # of all of them together, as the objective weighs them
+    source: Items  # that the numbers count
+    name: Callable[[int], str]  # what to call an item in messages
+    metrics: Mapping[str, float] = field(default_factory=dict)  # known before the step
 
     @property
     def items(self) -> list[int]:
@@ -39,6 +43,8 @@ class Ahead:
     What a step holds follows from its number alone, so nothing depends on the thread's timing.
     """
 
+    reason: str | None = None  # it never asks for the run to end
+
     def __init__(
         self,
         data: TrainingData,
@@ -48,6 +54,7 @@ class Ahead:
     ) -> None:
         self._data = data
         self._items = items
+        self._name = name_training(data)
         self._weigh = weigh
         self._device = device
         self._plan: Plan | None = None  # used by the thread alone
@@ -64,6 +71,16 @@ class Ahead:
         trace: TracebackType | None,
     ) -> None:
         self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def note(self, metrics: Mapping[str, float]) -> None:
+        """Learn nothing of what a step told."""
+
+    def state(self, step: int) -> dict[str, torch.Tensor]:
+        """Return nothing: the steps follow from their numbers."""
+        return {}
+
+    def load_state(self, step: int, tensors: dict[str, torch.Tensor]) -> None:
+        """Take back nothing."""
 
     def take(self, step: int, settings: TrainSettings, steps: int) -> StepRows:
         """Return a step's rows, and begin with those of the next of `steps` steps."""
@@ -85,4 +102,5 @@ class Ahead:
             (chosen, collate(self._items, chosen, self._device))
             for chosen in self._plan.micro_batches(step)
         )
-        return StepRows(packed, sum(self._weigh(batch) for _, batch in packed))
+        weight = sum(self._weigh(batch) for _, batch in packed)
+        return StepRows(packed, weight, self._items, self._name)

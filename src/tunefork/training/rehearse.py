@@ -18,6 +18,7 @@ from tunefork.training.settings import TrainSettings
 from tunefork.training.step import TrainStep
 
 _ROWS_TO_FILL = 4  # packed rows that the longest items are asked to fill
+_MANY_TOKENS = 1 << 15  # of answers as long as any that may be drawn
 
 
 def rehearse(
@@ -28,7 +29,7 @@ def rehearse(
     Raises:
         RunError: A single row does not fit.
     """
-    items = data.together()
+    items = data.together() if data.rollouts is None else data.rollouts.longest(_MANY_TOKENS)
     device = next(step_module.parameters()).device
     step_module.train()
     while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunefork.objectives import Loss
@@ -35,7 +36,14 @@ class Tally:
         """Whether the loss is a number so far."""
         return math.isfinite(self._total)
 
-    def mean(self, weight: float) -> Mean:
-        """Return the means: of the loss over `weight`, of each metric over what told it."""
-        means = {name: total / own for name, (total, own) in self._metrics.items()}
+    def mean(self, weight: float, known: Mapping[str, float] | None = None) -> Mean:
+        """Return the means: of the loss over `weight`, of each metric over what told it.
+
+        Args:
+            weight: What the loss is divided by.
+            known: Metrics that are means already.
+        """
+        means = dict(known or {}) | {
+            name: total / own for name, (total, own) in self._metrics.items()
+        }
         return Mean(self._total / weight, means)

@@ -13,6 +13,7 @@ from tunefork.models.memory import activation_bytes_per_token
 from tunefork.workflow import rules
 from tunefork.workflow.estimate import Body, Memory, Trainable, estimate, heaviest_rows
 from tunefork.workflow.machine import Machine, this_machine
+from tunefork.workflow.objective_specs import FromRewards
 from tunefork.workflow.settle import Values, build, quantization_of, settle
 from tunefork.workflow.spec import Spec
 from tunefork.workflow.strategy_specs import AutoSpec, ChosenSpec, LoraSpec, PrefixSpec
@@ -102,28 +103,38 @@ def _derive(
 
     base, training = body.base, spec.training
     n_tokens, has_validation = data.tokens_per_epoch, data.validation is not None
+    rewards = spec.objective if isinstance(spec.objective, FromRewards) else None
     values = Values()
     values.add("strategy", given.name, not isinstance(spec.strategy, AutoSpec))
     chosen = settle(given, base, values)
     learning_rate = values.choose(
         "learning_rate",
         training.learning_rate,
-        rules.learning_rate(base.hidden_size, chosen.name, _answer_tokens(spec, data)),
+        rules.learning_rate(
+            base.hidden_size, chosen.name, _answer_tokens(spec, data), spec.objective.name
+        ),
     )
-    batch_tokens = values.choose(
-        "batch_tokens", training.batch_tokens, rules.batch_tokens(n_tokens, chosen.name)
-    )
+    usual = rules.batch_tokens(n_tokens, chosen.name)
+    if rewards is not None:  # it counts the tokens of the prompts
+        usual = max(1, round(rewards.prompts * n_tokens / max(1, len(data.rows))))
+    batch_tokens = values.choose("batch_tokens", training.batch_tokens, usual)
     steps_per_epoch = max(1, round(n_tokens / batch_tokens))
     epochs = values.choose(
         "epochs", training.epochs, rules.epochs(steps_per_epoch, spec.objective.name, chosen.name)
     )
+    pause = max(1, steps_per_epoch // 2)  # between two validations
+    if rewards is not None:
+        pause = rules.rollouts_between(steps_per_epoch * epochs) * rewards.passes
     max_length = longest_row(spec.model_copy(update={"strategy": chosen}), base)
     values.add("max_length", max_length, max_length == training.max_length)
     values.add("schedule", training.schedule, "schedule" in training.model_fields_set)
     values.add("seed", training.seed, "seed" in training.model_fields_set)
     trainable = body.trainable(chosen)
-    lengths = data.together().rows.lengths
-    room = find_room(body, chosen, trainable, machine, lengths, batch_tokens)
+    lengths, at_once = data.together().rows.lengths, batch_tokens
+    if rewards is not None:
+        lengths = lengths + rewards.max_tokens
+        at_once = int(lengths.max(initial=0)) * rewards.prompts * rewards.answers
+    room = find_room(body, chosen, trainable, machine, lengths, at_once)
     settings = TrainSettings(
         epochs=epochs,
         learning_rate=learning_rate,
@@ -131,8 +142,8 @@ def _derive(
         batch_tokens=batch_tokens,
         micro_tokens=room.micro_tokens,
         recompute=room.recompute,
-        validate_every=max(1, steps_per_epoch // 2) if has_validation else 0,
-        checkpoint_every=max(10, steps_per_epoch // 2),
+        validate_every=pause if has_validation else 0,
+        checkpoint_every=max(10, pause),
         patience=6 if has_validation else 0,
         seed=training.seed,
     )

@@ -13,6 +13,7 @@ from tunefork.models import Base, Head, Quantization
 from tunefork.objectives import (
     Classify,
     Objective,
+    Ppo,
     Reward,
     WithReplay,
     is_replayed_apart,
@@ -41,6 +42,9 @@ def build_objective(spec: Spec, model: Any, prepared: Prepared) -> tuple[Objecti
     if isinstance(objective, Reward):
         objective = objective.begin(model, spec.training.seed)
         head = objective.head
+    if isinstance(objective, Ppo):
+        objective = objective.begin(model)
+        head = objective.head
     if spec.data.replay and is_replayed_apart(objective):
         objective = WithReplay(objective)
     return objective, head
@@ -49,6 +53,11 @@ def build_objective(spec: Spec, model: Any, prepared: Prepared) -> tuple[Objecti
 def head_parameters(head: Head | None) -> dict[str, nn.Parameter]:
     """Return what of a head is trained, by the name that it is saved under."""
     return {} if head is None else {HEAD_TENSOR: head.weight}
+
+
+def kept_head(spec: Spec, head: Head | None) -> Head | None:
+    """Return the head where it is part of the result: what `ppo` expects is not."""
+    return None if spec.objective.name == "ppo" else head
 
 
 def with_references(

@@ -6,17 +6,20 @@ of the settings is told where the losses are, in `objectives.losses`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from tunefork.workflow.spec_part import Part, by_name
+from tunefork.workflow.spec_part import Auto, Part, by_name
 
 if TYPE_CHECKING:
     from tunefork.objectives import Objective
 
 _Positive = Annotated[float, Field(gt=0)]
 _Weight = Annotated[float, Field(ge=0)]
+_Average = Literal["answer", "token", "constant"]
+_AVERAGES: dict[str, _Average] = {"grpo": "answer", "dr_grpo": "constant", "dapo": "token"}
+REWARDS = ("grader", "reward_model", "function")  # where rewards may come from
 
 
 class SftSpec(Part):
@@ -135,8 +138,96 @@ class PretrainSpec(Part):
         return Pretrain()
 
 
+class _FromRewards(Part):
+    """What `grpo` and `ppo` have in common: where rewards come from, and what is drawn."""
+
+    grader: str | dict[str, Any] | None = None  # a name or an object, see docs/graders.md
+    reward_model: str | None = None  # a model that was trained with `objective: reward`
+    function: str | None = None  # of yours, as FILE.py:NAME; it runs as a `python` grader does
+    max_tokens: Annotated[int, Field(ge=1)] = 128  # of an answer
+    passes: Annotated[int, Field(ge=1)] = 1  # optimizer steps on each rollout
+    # The run ends where the model stays further from its base, in nats per token; null: anywhere.
+    max_divergence: _Positive | None = 3.0
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        given = [name for name in REWARDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            what = " and ".join(f"`{name}`" for name in given) or "nothing"
+            raise ValueError(
+                f"rewards come from one of `grader`, `reward_model` and `function`; {what} is given"
+            )
+        return self
+
+
+class GrpoSpec(_FromRewards):
+    """Group relative policy optimization: learn from rewards, by comparing drawn answers.
+
+    `variant` sets what it names in the paper of that name: `dr_grpo` divides neither by the spread
+    of rewards nor by the answers' lengths; `dapo` weighs tokens alike, draws other prompts in the
+    place of those whose answers all earn the same, and has another `clip_high` and `kl`.
+    """
+
+    name: Literal["grpo"]
+    variant: Literal["grpo", "dr_grpo", "dapo"] = "grpo"
+    prompts: Annotated[int, Field(ge=1)] = 8  # of a rollout
+    answers: Annotated[int, Field(ge=2)] = 8  # drawn to each prompt
+    kl: _Weight | Auto = "auto"  # per nat; 0.04 as in the paper, `dapo` 0
+    clip_low: _Positive = 0.2
+    clip_high: _Positive | Auto = "auto"  # 0.2, `dapo` 0.28
+
+    @property
+    def kl_cost(self) -> float:
+        """What a nat of divergence from the base costs."""
+        return (0.0 if self.variant == "dapo" else 0.04) if self.kl == "auto" else self.kl
+
+    def build(self) -> Objective:
+        """Return the objective."""
+        from tunefork.objectives import Grpo
+
+        high = 0.28 if self.variant == "dapo" else 0.2
+        return Grpo(
+            kl=self.kl_cost,
+            clip_low=self.clip_low,
+            clip_high=high if self.clip_high == "auto" else self.clip_high,
+            average=_AVERAGES[self.variant],
+            longest=self.max_tokens,
+        )
+
+
+class PpoSpec(_FromRewards):
+    """Proximal policy optimization: learn from rewards, against what was expected."""
+
+    name: Literal["ppo"]
+    prompts: Annotated[int, Field(ge=1)] = 16  # of a rollout
+    answers: Annotated[int, Field(ge=1)] = 4  # drawn to each prompt
+    passes: Annotated[int, Field(ge=1)] = 2
+    kl: _Weight = 0.05  # what a nat of divergence from the base costs at first
+    target_kl: _Positive | None = 6.0  # nats per answer to hold by adapting `kl`; the paper's
+    clip: _Positive = 0.2  # of ratios and of values
+    value_weight: _Weight = 0.1  # of the expectations' loss
+    discount: Annotated[float, Field(gt=0, le=1)] = 1.0
+    trace: Annotated[float, Field(ge=0, le=1)] = 0.95  # lambda of the advantages
+
+    def build(self) -> Objective:
+        """Return the objective."""
+        from tunefork.objectives import Ppo
+
+        return Ppo(clip=self.clip, value_clip=self.clip, value_weight=self.value_weight)
+
+
+FromRewards = (GrpoSpec, PpoSpec)
 ObjectiveSpec = Annotated[
-    SftSpec | DpoSpec | KtoSpec | OrpoSpec | SimpoSpec | RewardSpec | ClassifySpec | PretrainSpec,
+    SftSpec
+    | DpoSpec
+    | KtoSpec
+    | OrpoSpec
+    | SimpoSpec
+    | RewardSpec
+    | ClassifySpec
+    | PretrainSpec
+    | GrpoSpec
+    | PpoSpec,
     Field(discriminator="name"),
     by_name,
 ]

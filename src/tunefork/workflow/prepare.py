@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tunefork.core.errors import DataError
+from tunefork.core.errors import DataError, SpecError
 from tunefork.core.events import DataChecked, Event, Progress, Sink, Warned
 from tunefork.core.hashing import hash_json
 from tunefork.data import (
     Items,
     Kind,
     Labelling,
+    PromptRows,
     Prompts,
     Rendered,
     Renderer,
@@ -28,6 +29,8 @@ from tunefork.data import (
     prepare_file,
     preview,
     read_labelled,
+    read_prompts,
+    select_prompts,
     split,
 )
 from tunefork.evaluation import load_golden
@@ -35,7 +38,8 @@ from tunefork.models import Base, find_base
 from tunefork.objectives import LABEL, Objective, is_replayed_apart, replayed
 from tunefork.training import TrainingData
 from tunefork.workflow.derive import longest_row
-from tunefork.workflow.spec import Project
+from tunefork.workflow.objective_specs import FromRewards
+from tunefork.workflow.spec import Project, Spec
 
 _REPLAY_FILE = Path(__file__).parents[1] / "evaluation" / "general" / "replay.jsonl"
 _VALIDATION_SHARE = 0.1
@@ -59,6 +63,7 @@ class Prepared:
     training_rows: NDArray[np.int64]  # where in its file each item of the training data stands
     held_out_rows: NDArray[np.int64]
     labelling: Labelling | None = None  # of texts with labels
+    prompts: PromptRows | None = None  # of prompts to be answered
 
     def data_hash(self) -> str:
         """Return one hash over every token and weight that the run may see."""
@@ -84,9 +89,10 @@ def prepare(project: Project, sink: Sink, kept_out: Prompts | None = None) -> Pr
     base = find_base(spec.base, relative_to=project.folder)
     renderer = Renderer(load_tokenizer(base.folder), spec.date)
     max_length = longest_row(spec, base)
+    room = _room(spec, max_length)
     questions = golden_questions(project) if kept_out is None else kept_out
     objective = spec.objective.build()
-    loaded = _load(project, renderer, max_length, objective, questions, sink)
+    loaded = _load(project, renderer, room, objective, questions, sink)
     for finding in loaded.findings:
         sink(Warned(finding))
     data = TrainingData(
@@ -122,7 +128,27 @@ def prepare(project: Project, sink: Sink, kept_out: Prompts | None = None) -> Pr
         training_rows=loaded.training_rows,
         held_out_rows=loaded.held_out_rows,
         labelling=loaded.labelling,
+        prompts=loaded.prompts,
     )
+
+
+def _room(spec: Spec, max_length: int) -> int:
+    """Return how long a row may be: of prompts what answers leave.
+
+    Raises:
+        SpecError: Nothing.
+    """
+    if not isinstance(spec.objective, FromRewards):
+        return max_length
+    room = max_length - spec.objective.max_tokens
+    if room < 1:
+        raise SpecError(
+            f"answers of {spec.objective.max_tokens} tokens leave no room for prompts in rows of "
+            f"{max_length}",
+            where="objective.max_tokens",
+            hint="choose less, or a larger `training.max_length`",
+        )
+    return room
 
 
 def prepare_again(project: Project, sink: Sink, kept_out: Prompts | None) -> Prepared:
@@ -157,6 +183,7 @@ class _Loaded:
     training_rows: NDArray[np.int64]
     held_out_rows: NDArray[np.int64]
     labelling: Labelling | None
+    prompts: PromptRows | None
 
 
 def _load(
@@ -216,6 +243,21 @@ def _load(
         training_rows=training,
         held_out_rows=held_out,
         labelling=labelling,
+        prompts=_prompts(project, (file, training), (other, held_out))
+        if kind == "prompts"
+        else None,
+    )
+
+
+def _prompts(
+    project: Project,
+    training: tuple[TokenFile, NDArray[np.int64]],
+    held_out: tuple[TokenFile, NDArray[np.int64]],
+) -> PromptRows:
+    """Return some rows of one file, and some of the same or another, with all that they hold."""
+    rows = {file.path: read_prompts(file.path, project.mapping) for file, _ in (training, held_out)}
+    return PromptRows(
+        *(select_prompts(rows[file.path], chosen) for file, chosen in (training, held_out))
     )
 
 

@@ -18,19 +18,28 @@ _PREFIX_TOKENS = 128
 _RATE_FACTORS = {"lora": 1.0, "qlora": 1.0, "full": 0.1, "prefix": 40.0, "bottleneck": 2.0}
 # Times the usual number of steps: for a prefix it is updates that count, not tokens (measured).
 _STEP_FACTORS = {"prefix": 3}
+FROM_REWARDS = ("grpo", "ppo")
+_ROLLOUTS = 150  # over a run
+_MOST_EPOCHS_OF_PROMPTS = 50  # each pass over the prompts draws other answers
+_VALIDATIONS = 15  # over a run that learns from rewards
+_REWARD_FACTOR = 0.4  # of the learning rate: each rollout has to be learned from near its policy
 PREFERENCES = ("dpo", "kto", "orpo", "simpo")  # objectives that compare or judge answers
 
 
-def learning_rate(hidden_size: int | None, strategy: str, answer_tokens: float = 1.0) -> float:
+def learning_rate(
+    hidden_size: int | None, strategy: str, answer_tokens: float = 1.0, objective: str = "sft"
+) -> float:
     """Return the starting point for a learning rate.
 
     For LoRA 5e-4 * (2000 / hidden size)^0.78, and a tenth of it for full fine-tuning: the fit
     over Llama models in "LoRA Without Regret" (Thinking Machines Lab, 2025). Where whole answers
     are compared or judged, it is divided by the root of their mean length: what a step does to an
-    answer's log-probability adds up over its tokens (measured, see docs/objectives.md).
+    answer's log-probability adds up over its tokens (measured, see docs/objectives.md). Learning
+    from rewards takes 0.4 of it.
     """
     rate = 5e-4 * (2000 / (hidden_size or _USUAL_HIDDEN)) ** 0.78
-    return float(f"{rate * _RATE_FACTORS[strategy] / answer_tokens**0.5:.1e}")
+    factor = _REWARD_FACTOR if objective in FROM_REWARDS else 1.0
+    return float(f"{rate * _RATE_FACTORS[strategy] * factor / answer_tokens**0.5:.1e}")
 
 
 def rank(hidden_size: int | None) -> int:
@@ -65,6 +74,13 @@ def batch_tokens(n_tokens: int, strategy: str = "lora") -> int:
 
 def epochs(steps_per_epoch: int, objective: str = "sft", strategy: str = "lora") -> int:
     """Return the number of passes over the data."""
+    if objective in FROM_REWARDS:
+        return min(max(round(_ROLLOUTS / steps_per_epoch), 1), _MOST_EPOCHS_OF_PROMPTS)
     most = _MOST_EPOCHS_OF_PAIRS if objective in PREFERENCES else _MOST_EPOCHS
     steps = _LEAST_STEPS * _STEP_FACTORS.get(strategy, 1)
     return min(max(round(steps / steps_per_epoch), _LEAST_EPOCHS), most)
+
+
+def rollouts_between(rollouts: int) -> int:
+    """Return after how many rollouts a policy is measured again."""
+    return max(1, round(rollouts / _VALIDATIONS))

@@ -21,6 +21,7 @@ from tunefork.workflow.measure import Compared, Questions
 from tunefork.workflow.preferences import preference_facts
 from tunefork.workflow.prepare import read_curve
 from tunefork.workflow.rewards import Rewarded
+from tunefork.workflow.samples import reward_curves, shown_samples
 from tunefork.workflow.train import Trained, settings_of
 
 
@@ -114,6 +115,8 @@ def report_of(outcome: Outcome, origin: dict[str, Any] | None) -> Report:
         chosen=outcome.recommendation.rung if outcome.recommendation else None,
         suites=outcome.kept.suites,
         mask_preview=tuple(tuple((text, on) for text, on in row) for row in preview),
+        curves=reward_curves(trained.run),
+        samples=shown_samples(trained.run),
     )
 
 

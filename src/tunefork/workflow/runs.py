@@ -4,6 +4,7 @@ spec.json           the resolved spec: run it again and get the same
 record.json         hashes of data, base and code; versions; machine
 .lock               while it runs: held by the process whose number it holds (see `claim`)
 metrics.jsonl       one line per step and per validation
+samples.jsonl       answers drawn at a few steps, where it learns from rewards
 checkpoints/ best/  while it runs
 model/              the result: a PEFT adapter folder, or a whole model
 result.json         what `train --json` prints; its presence says that training is finished
@@ -19,6 +20,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +30,7 @@ import numpy as np
 
 from tunefork import __version__
 from tunefork.core.errors import RunError
-from tunefork.core.events import Event, RunStarted, Sink, StepDone, Validated
+from tunefork.core.events import Event, RunStarted, Sampled, Sink, StepDone, Validated
 from tunefork.core.files import home, read_json, write_json, write_text, writing
 from tunefork.core.hashing import hash_file, hash_json
 from tunefork.data import Prompts
@@ -97,6 +99,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """The curve."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Answers that were drawn while it learned from rewards."""
+        return self.path / "samples.jsonl"
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -241,19 +248,20 @@ def code_hash() -> str:
     )
 
 
-class MetricsFile:
-    """A sink that writes the curve; lines after the step that a run resumes from are dropped."""
+class RunFiles:
+    """A sink that writes curve and samples; lines after the step that a run resumes from go."""
 
-    def __init__(self, path: Path, next_sink: Sink) -> None:
-        self._path = path
+    def __init__(self, run: RunFolder, next_sink: Sink) -> None:
+        self._metrics, self._samples = run.metrics, run.samples
         self._next = next_sink
 
     def __call__(self, event: Event) -> None:
-        """Write the event, where it is a point of the curve, and pass it on."""
+        """Write the event, where it is a point of the curve or a table, and pass it on."""
         if isinstance(event, RunStarted):
-            self._drop_after(event.step)
+            _drop_lines(self._metrics, lambda step: step > event.step)
+            _drop_lines(self._samples, lambda step: step >= event.step)  # told before their step
         elif isinstance(event, StepDone):
-            self._write(
+            self._point(
                 step=event.step,
                 loss=event.loss,
                 learning_rate=event.learning_rate,
@@ -266,17 +274,25 @@ class MetricsFile:
             metrics = {f"validation_{name}": value for name, value in event.metrics.items()}
             if event.forgetting is not None:
                 metrics["forgetting"] = event.forgetting
-            self._write(step=event.step, validation_loss=event.loss, **metrics)
+            self._point(step=event.step, validation_loss=event.loss, **metrics)
+        elif isinstance(event, Sampled):
+            _append(self._samples, [{"step": event.step, **sample} for sample in event.samples])
         self._next(event)
 
-    def _drop_after(self, step: int) -> None:
-        if self._path.is_file():
-            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-            write_text(self._path, "".join(line for line in lines if _step_of(line) <= step))
+    def _point(self, **values: float) -> None:
+        _append(self._metrics, [values])
 
-    def _write(self, **values: float) -> None:
-        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+
+def _append(path: Path, values: Sequence[Mapping[str, object]]) -> None:
+    lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in values)
+    with writing(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(lines)
+
+
+def _drop_lines(path: Path, is_late: Callable[[float], bool]) -> None:
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(path, "".join(line for line in lines if not is_late(_step_of(line))))
 
 
 def _step_of(line: str) -> float:

@@ -24,9 +24,10 @@ class DataSpec(Part):
     train: str
     validation: str | None = None  # split off `train` where it is not given
     documents: str | None = None  # for retrieval
-    map: dict[Literal["user", "assistant", "system", "chosen", "rejected", "good"], str] | None = (
-        None  # which of the user's columns is what
-    )
+    map: (
+        dict[Literal["user", "assistant", "system", "chosen", "rejected", "good", "prompt"], str]
+        | None
+    ) = None  # which of the user's columns is what
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of general rows in what is trained
 
 

@@ -16,7 +16,8 @@ from tunefork.training import CheckpointStore, TrainingData, TrainStep, rehearse
 from tunefork.workflow.derive import Derived
 from tunefork.workflow.objective import build_objective, head_parameters, with_references
 from tunefork.workflow.prepare import Prepared
-from tunefork.workflow.runs import MetricsFile, RunFolder, write_record
+from tunefork.workflow.rollouts import Learner, with_rollouts
+from tunefork.workflow.runs import RunFiles, RunFolder, write_record
 from tunefork.workflow.spec import Project
 from tunefork.workflow.sweep_rungs import Standing
 
@@ -102,17 +103,21 @@ class Trainer:
         step_module = TrainStep(loaded.model, objective, settings, head)
         if store.is_empty():
             write_record(run, candidate.project, self._prepared, candidate.plan, loaded.model)
-            settings = rehearse(step_module, loaded.data, settings, self._sink)
-        outcome = train(
-            step_module,
-            strategy.parameters(loaded.model) | head_parameters(head),
-            loaded.data,
-            settings,
-            store,
-            MetricsFile(run.metrics, self._sink),
-            strategy.rate_factors(loaded.model),
-            pause_at,
-        )
+        learner = Learner(loaded.model, strategy, head, loaded.quantization)
+        opened = with_rollouts(candidate.project, self._prepared, loaded.data, learner, self._sink)
+        with opened as data:
+            if store.is_empty():
+                settings = rehearse(step_module, data, settings, self._sink)
+            outcome = train(
+                step_module,
+                strategy.parameters(loaded.model) | head_parameters(head),
+                data,
+                settings,
+                store,
+                RunFiles(run, self._sink),
+                strategy.rate_factors(loaded.model),
+                pause_at,
+            )
         state = outcome.state
         return Standing(state.step, state.best_loss, round(state.seconds, 3), outcome.reason)
 

@@ -26,12 +26,18 @@ from tunefork.workflow.claim import claimed_run
 from tunefork.workflow.derive import Derived, derive
 from tunefork.workflow.heads import head_card
 from tunefork.workflow.measure import general_probe
-from tunefork.workflow.objective import build_objective, head_parameters, with_references
+from tunefork.workflow.objective import (
+    build_objective,
+    head_parameters,
+    kept_head,
+    with_references,
+)
 from tunefork.workflow.opened import write_card
 from tunefork.workflow.prepare import Prepared, prepare
 from tunefork.workflow.register import register_data, register_run
+from tunefork.workflow.rollouts import Learner, with_rollouts
 from tunefork.workflow.runs import (
-    MetricsFile,
+    RunFiles,
     RunFolder,
     changes_since,
     pin_date,
@@ -132,27 +138,29 @@ def _train(
     )
     plan.strategy.attach(model, plan.settings.seed)
     frozen_hash = hash_parameters(plan.strategy.frozen(model).items())
-    store = CheckpointStore(run.path)
-    if store.is_empty():
-        write_record(run, project, prepared, plan, model)
-        if resume:
-            sink(Noted(f"nothing to resume: starting anew in {run.path}"))
-    elif changes := changes_since(run, model):
-        what = "; ".join(changes)
-        sink(Warned(f"since the run began, {what}: the result will not be the same bits"))
-    step_module = TrainStep(model, objective, plan.settings, head)
-    settings = plan.settings
-    if store.is_empty():
-        settings = rehearse(step_module, data, settings, sink)
-    outcome = run_loop(
-        step_module,
-        plan.strategy.parameters(model) | head_parameters(head),
-        data,
-        settings,
-        store,
-        MetricsFile(run.metrics, snapshots.sink(model, sink) if snapshots else sink),
-        plan.strategy.rate_factors(model),
-    )
+    store, settings = CheckpointStore(run.path), plan.settings
+    learner = Learner(model, plan.strategy, head, plan.quantization)
+    with with_rollouts(project, prepared, data, learner, sink) as data:
+        if store.is_empty():
+            write_record(run, project, prepared, plan, model)
+            if resume:
+                sink(Noted(f"nothing to resume: starting anew in {run.path}"))
+        elif changes := changes_since(run, model):
+            what = "; ".join(changes)
+            sink(Warned(f"since the run began, {what}: the result will not be the same bits"))
+        step_module = TrainStep(model, objective, settings, head)
+        if store.is_empty():
+            settings = rehearse(step_module, data, settings, sink)
+        outcome = run_loop(
+            step_module,
+            plan.strategy.parameters(model) | head_parameters(head),
+            data,
+            settings,
+            store,
+            RunFiles(run, snapshots.sink(model, sink) if snapshots else sink),
+            plan.strategy.rate_factors(model),
+        )
+    head = kept_head(project.spec, head)
     _check_base(base, run, frozen_hash, plan.strategy, model)
     effect = None
     if plan.strategy.is_disableable:

@@ -28,6 +28,7 @@ _BY_KIND: dict[Kind, str] = {
     "judged": "kto",
     "labelled": "labels",
     "text": "text",
+    "prompts": "prompts",
 }
 
 

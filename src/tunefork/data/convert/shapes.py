@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tunefork.data.example import Example, Judged, Labelled, Message, Preference, Row, Text
+from tunefork.data.example import Example, Judged, Labelled, Message, Preference, Prompt, Row, Text
 
 Fields = dict[str, Any]  # one row as it is written: JSON values
 
@@ -51,6 +51,8 @@ def conversation(row: Row) -> Conversation | str:
         return Conversation((*row.prompt, *row.completion), row.tools, ("the judgement",))
     if isinstance(row, Labelled):
         return Conversation((Message("user", row.text), Message("assistant", row.label)))
+    if isinstance(row, Prompt):
+        return "a prompt without an answer is no conversation"
     return "a plain text is no conversation"
 
 
@@ -96,6 +98,12 @@ def table(row: Row) -> Held | str:
         return Held((fields,), lost_turns((*row.prompt, *row.completion)))
     if isinstance(row, Labelled | Text):
         return plain(row)
+    if isinstance(row, Prompt):
+        texts = _texts(row.messages)
+        if isinstance(texts, str) or row.tools:
+            return f"more than one question; {_LISTS}"
+        columns = {"system": texts[0], "prompt": texts[1], "item": dict(row.item)}
+        return Held((columns,), lost_turns(row.messages))
     found = _single(row)
     if isinstance(found, str):
         return found
@@ -171,6 +179,16 @@ def text(row: Row) -> Held | str:
     return f"{_name(row)} is no plain text"
 
 
+def prompts(row: Row) -> Held | str:
+    """Write a prompt as turns, and what is known of a good answer; an answer is its reference."""
+    if isinstance(row, Example):
+        row = Prompt(row.prompt, row.where, {"reference": row.answer}, row.tools)
+    if not isinstance(row, Prompt):
+        return f"{_name(row)} is no prompt to be answered"
+    fields = {"prompt": turns(row.messages), "item": dict(row.item), **_tools(row.tools)}
+    return Held((fields,))
+
+
 def plain(row: Labelled | Text) -> Held:
     """Write a text, with its label where it has one."""
     label = {"label": row.label} if isinstance(row, Labelled) else {}
@@ -200,7 +218,12 @@ def lost_turns(messages: tuple[Message, ...]) -> tuple[str, ...]:
 
 def natural(row: Row) -> Held | str:
     """Write a row in the fullest format of its kind."""
-    by_kind: dict[str, Shape] = {"chat": chat, "preference": preference, "judged": kto}
+    by_kind: dict[str, Shape] = {
+        "chat": chat,
+        "preference": preference,
+        "judged": kto,
+        "prompts": prompts,
+    }
     return by_kind.get(row.kind, table)(row)
 
 
@@ -259,6 +282,7 @@ def _name(row: Row) -> str:
         "judged": "a judged answer",
         "labelled": "a text with its label",
         "text": "a plain text",
+        "prompts": "a prompt",
     }
     return names[row.kind]
 

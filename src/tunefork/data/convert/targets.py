@@ -31,6 +31,7 @@ TABLE_COLUMNS: dict[Kind, Columns] = {
     "judged": {"system": "text", "prompt": "text", "completion": "text", "label": "bool"},
     "labelled": {"text": "text", "label": "text"},
     "text": {"text": "text"},
+    "prompts": {"system": "text", "prompt": "text", "item": "json"},
 }
 NATURAL_COLUMNS: dict[Kind, Columns] = {
     "chat": {"messages": "turns", "tools": "json"},
@@ -38,6 +39,7 @@ NATURAL_COLUMNS: dict[Kind, Columns] = {
     "judged": {"prompt": "turns", "completion": "turns", "label": "bool", "tools": "json"},
     "labelled": TABLE_COLUMNS["labelled"],
     "text": TABLE_COLUMNS["text"],
+    "prompts": {"prompt": "turns", "item": "json", "tools": "json"},
 }
 TARGETS: dict[str, Target] = {
     "chat": Target(shapes.chat, NATURAL_COLUMNS["chat"]),
@@ -61,6 +63,7 @@ TARGETS: dict[str, Target] = {
     "kto": Target(shapes.kto, NATURAL_COLUMNS["judged"]),
     "labels": Target(shapes.labels, TABLE_COLUMNS["labelled"]),
     "text": Target(shapes.text, TABLE_COLUMNS["text"]),
+    "prompts": Target(shapes.prompts, NATURAL_COLUMNS["prompts"]),
     "csv": Target(shapes.table, None, ".csv"),
     "parquet": Target(shapes.natural, None, ".parquet"),
 }

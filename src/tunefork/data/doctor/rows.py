@@ -10,7 +10,17 @@ from functools import cached_property
 from pathlib import Path
 
 from tunefork.core.errors import DataError
-from tunefork.data.example import Example, Judged, Kind, Labelled, Message, Preference, Text
+from tunefork.core.hashing import canonical_json
+from tunefork.data.example import (
+    Example,
+    Judged,
+    Kind,
+    Labelled,
+    Message,
+    Preference,
+    Prompt,
+    Text,
+)
 from tunefork.data.example import Row as AnyRow
 from tunefork.data.recognise import scan_rows
 
@@ -108,6 +118,8 @@ def row_of(read: AnyRow, number: int) -> Row:
     if isinstance(read, Text):
         turns = (("text", read.text),)
         return Row(number, line, read.kind, read.text, read.text, turns, (read.text,), None)
+    if isinstance(read, Prompt):
+        return _prompt_row(read, number, line)
     example, more, extra = _as_conversation(read)
     messages = (*example.messages, *more)
     prompt = [each.content for each in example.prompt if each.role not in _RULES]
@@ -121,6 +133,21 @@ def row_of(read: AnyRow, number: int) -> Row:
         tuple(each.content for each in messages if each.role == "user"),
         example,
         extra,
+    )
+
+
+def _prompt_row(read: Prompt, number: int, line: int) -> Row:
+    prompt = "\n".join(each.content for each in read.messages if each.role not in _RULES)
+    return Row(
+        number,
+        line,
+        read.kind,
+        prompt,
+        prompt,
+        tuple((each.role, each.content) for each in read.messages),
+        tuple(each.content for each in read.messages if each.role == "user"),
+        None,
+        canonical_json(dict(read.item)),
     )
 
 

@@ -10,14 +10,17 @@ from tunefork.data.formats.form import Fields, Format
 from tunefork.data.formats.judged import JUDGED_FORMATS
 from tunefork.data.formats.pairs import PAIR_FORMATS
 from tunefork.data.formats.preference import PREFERENCE_FORMATS
+from tunefork.data.formats.prompt import MESSAGES_PROMPT, PROMPT_FORMATS
 from tunefork.data.formats.texts import TEXT_FORMATS
 
 FORMATS: tuple[Format, ...] = (
     *PREFERENCE_FORMATS,
     *JUDGED_FORMATS,
+    MESSAGES_PROMPT,
     *CHAT_FORMATS,
     *PAIR_FORMATS,
     *TEXT_FORMATS,
+    *PROMPT_FORMATS,
 )
 
 

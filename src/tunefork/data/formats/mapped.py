@@ -10,13 +10,14 @@ from tunefork.data.formats.form import Format
 from tunefork.data.formats.judged import judged
 from tunefork.data.formats.pairs import pair
 from tunefork.data.formats.preference import prompted
+from tunefork.data.formats.prompt import prompt_of
 from tunefork.data.formats.texts import labelled, plain
 
-_KEYS = ("assistant", "chosen", "good", "label", "rejected", "system", "text", "user")
+_KEYS = ("assistant", "chosen", "good", "label", "prompt", "rejected", "system", "text", "user")
 _SHAPE = "write it as {user: COLUMN, assistant: COLUMN}, and system: COLUMN if there is one"
 _OTHERS = (
     "a map names `user` and `assistant`; or `user`, `chosen` and `rejected`; or `user`, "
-    "`assistant` and `good`; or `text`, and `label` if there is one"
+    "`assistant` and `good`; or `text`, and `label` if there is one; or `prompt`"
 )
 
 
@@ -32,6 +33,8 @@ def mapped_format(mapping: Mapping[str, str]) -> Format:
             raise SpecError(f"unknown key `{key}`", where="data.map", hint=hint)
     keys, system = mapping.keys() - {"system"}, mapping.get("system")
     name, required = f"data.map {map_text(mapping)}", tuple(dict.fromkeys(mapping.values()))
+    if keys == {"prompt"}:
+        return Format(name, required, prompt_of(mapping["prompt"], system), "prompts")
     if keys == {"text"}:
         return Format(name, required, plain(mapping["text"]), "text")
     if keys == {"text", "label"}:
