@@ -185,6 +185,8 @@ def prompts(row: Row) -> Held | str:
         row = Prompt(row.prompt, row.where, {"reference": row.answer}, row.tools)
     if not isinstance(row, Prompt):
         return f"{_name(row)} is no prompt to be answered"
+    if not any(turn.content.strip() for turn in row.messages if turn.role == "user"):
+        return "nothing is asked"
     fields = {"prompt": turns(row.messages), "item": dict(row.item), **_tools(row.tools)}
     return Held((fields,))
 
