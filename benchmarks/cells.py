@@ -17,6 +17,7 @@ from benchmarks.workloads import Order
 OURS = "ours"
 PEERS = ("trl", "trainer")
 CONTESTANTS = (OURS, *PEERS)
+ELSEWHERE = (*PEERS, "trl_dpo")  # workers that run in the peers' environment
 
 Dtype = Literal["bf16", "float32", "bf16_pure", "amp"]
 

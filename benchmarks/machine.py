@@ -20,8 +20,10 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile
 def allocators() -> dict[str, Path]:
     """Return the allocators other than the C library's own, by name: what to preload."""
     found = {}
+    named = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    folders = (*_LIBRARIES, *filter(None, named))
     for name, files in _ALLOCATORS.items():
-        paths = [Path(folder) / file for file in files for folder in _LIBRARIES]
+        paths = [Path(folder) / file for file in files for folder in folders]
         existing = [path for path in paths if path.is_file()]
         if existing:
             found[name] = existing[0]

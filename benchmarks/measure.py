@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import PEERS, Cell
+from benchmarks.cells import ELSEWHERE, Cell
 from benchmarks.machine import allocators
 from benchmarks.places import CHECKOUT
 from benchmarks.workers.common import Job
@@ -60,11 +60,15 @@ class Runner:
 
     folder: Path
     peers_python: Path
+    attempts: int = _ATTEMPTS  # at a cell that other programs disturb
+
+    def is_kept(self, cell: Cell, job: Job) -> bool:
+        """Say whether a cell is finished."""
+        return self._kept(cell, job).is_file()
 
     def run(self, cell: Cell, job: Job) -> Outcome:
         """Measure a cell. A worker that fails or takes too long is a refusal, not an error."""
-        key = hash_json(asdict(job)).removeprefix("sha256:")[:16]
-        kept = self.folder / f"{cell.contestant}-{key}.json"
+        kept = self._kept(cell, job)
         if kept.is_file():
             found = json.loads(kept.read_text(encoding="utf-8"))
         else:
@@ -74,10 +78,14 @@ class Runner:
         refused = str(found.get("refused", ""))
         return Outcome(cell, {} if refused else found, refused)
 
+    def _kept(self, cell: Cell, job: Job) -> Path:
+        key = hash_json(asdict(job)).removeprefix("sha256:")[:16]
+        return self.folder / f"{cell.contestant}-{key}.json"
+
     def _undisturbed(self, cell: Cell, job: Job) -> dict[str, Any]:
         """Return the result that other programs disturbed least, of as many as it takes."""
         best: dict[str, Any] = {}
-        for _ in range(_ATTEMPTS):
+        for _ in range(self.attempts):
             found = self._start(cell.contestant, cell.allocator, job)
             if "refused" in found:
                 return best or found
@@ -97,9 +105,9 @@ class Runner:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "job.json"
         write_json(path, asdict(job))
-        python = str(self.peers_python) if worker in PEERS else sys.executable
+        python = str(self.peers_python) if worker in ELSEWHERE else sys.executable
         # The peers see our harness only, we this checkout's engine, whatever else is installed.
-        paths = [CHECKOUT] if worker in PEERS else [CHECKOUT, CHECKOUT / "src"]
+        paths = [CHECKOUT] if worker in ELSEWHERE else [CHECKOUT, CHECKOUT / "src"]
         environment = {
             **quiet_environment(self.folder),
             "PYTHONPATH": os.pathsep.join(map(str, paths)),

@@ -2,7 +2,8 @@
 
     python -m benchmarks.measure_lengths DATA_FOLDER
 
-DATA_FOLDER holds `bitext_customer_support`, `gsm8k` and `tokenizer_gpt2_tiktoken`.
+DATA_FOLDER holds `bitext_customer_support`, `gsm8k`, `hh_rlhf_harmless_test` and
+`tokenizer_gpt2_tiktoken`.
 """
 
 from __future__ import annotations
@@ -61,6 +62,26 @@ def _math(folder: Path) -> list[tuple[str, str]]:
     return [(row["question"], row["answer"]) for row in map(json.loads, lines)]
 
 
+def _preferences(folder: Path) -> list[tuple[str, str, str]]:
+    """Return what both transcripts begin with, up to the last turn, and how each goes on."""
+    path = folder / "hh_rlhf_harmless_test" / "harmless-base_test.jsonl"
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        chosen, rejected = (json.loads(line)[key] for key in ("chosen", "rejected"))
+        prompt, _, answer = chosen.rpartition("\n\nAssistant:")
+        if answer and rejected.startswith(prompt):
+            found.append((f"{prompt}\n\nAssistant:", answer, rejected[len(prompt) + 12 :]))
+    return found
+
+
+def _pair_lengths(pairs: list[tuple[str, str, str]], tokens: _Gpt2) -> list[list[int]]:
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:_ROWS]
+    return [
+        [tokens.count(pairs[i][0]), *(tokens.count(each) + _END for each in pairs[i][1:])]
+        for i in chosen
+    ]
+
+
 def _lengths(pairs: list[tuple[str, str]], tokens: _Gpt2) -> list[list[int]]:
     chosen = np.random.default_rng(0).permutation(len(pairs))[:_ROWS]
     return [
@@ -74,7 +95,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     data: Path = parser.parse_args().data
     tokens = _Gpt2(data / "tokenizer_gpt2_tiktoken" / "gpt2.tiktoken")
-    found = {"support": _lengths(_support(data), tokens), "math": _lengths(_math(data), tokens)}
+    found = {
+        "support": _lengths(_support(data), tokens),
+        "math": _lengths(_math(data), tokens),
+        "preferences": _pair_lengths(_preferences(data), tokens),
+    }
     LENGTHS.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
 
 

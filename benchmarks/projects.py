@@ -18,7 +18,7 @@ _VERDICTS = (0, 1)  # exit codes of a command that came to its end
 def standing_alone(project: Project, **changes: object) -> Spec:
     """Return a project's spec with some values changed, and nothing of the place it lies in."""
     values = project.spec.model_dump(mode="json", exclude_defaults=True)
-    values["data"]["train"] = str(project.path(project.spec.data.train))
+    values["data"]["train"] = str(project.path(project.spec.data.first))
     values["golden"] = str(project.path(str(project.spec.golden)))
     return Spec.model_validate({**values, **changes})
 

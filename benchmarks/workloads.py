@@ -40,6 +40,8 @@ class Workload:
 SUPPORT = Workload("support", "customer support, short question, long reply", "135m", "support")
 MATH = Workload("math", "school mathematics, long question, worked solution", "135m", "math")
 SYSTEM = Workload("system", "support behind one system prompt", "135m", "support", shared=200)
+PAIRS = Workload("pairs", "two answers to each prompt, real transcripts", "135m", "preferences")
+PAIRS_WARM_UP = 1  # steps of `make_pair_steps` that are not timed
 TINY = Workload("tiny", "support on the bundled 5.4M base", "tiny", "support", more=5)
 
 
@@ -95,6 +97,32 @@ def make_steps(workload: Workload, vocabulary: int, counted: int, seed: int = 0)
         grouped=warm_up + random.permutation(chosen).tolist(),
         warm_up=len(warm_up),
     )
+
+
+def make_pair_steps(workload: Workload, vocabulary: int, counted: int, seed: int = 0) -> Steps:
+    """Choose pairs of a better and a worse answer as `make_steps` chooses rows, one warm-up alone.
+
+    The rows 2 i and 2 i + 1 are the two answers of one prompt, which both begin with; a step holds
+    `rows_per_step` pairs of like length. The longest warms up.
+    """
+    random = np.random.default_rng([seed, 2])
+    n_pairs = workload.rows_per_step
+    measured = np.array(json.loads(LENGTHS.read_text(encoding="utf-8"))[workload.lengths])
+    lengths = measured[random.choice(len(measured), n_pairs * _WINDOW)]  # prompt, two answers
+    by_length = np.argsort(-lengths.sum(axis=1), kind="stable").reshape(_WINDOW, n_pairs)
+    middles = (1 + (np.arange(counted) + 0.5) * (_WINDOW - 1) / counted).astype(int)
+    ids, offsets = [], [0]
+    for prompt, *answers in lengths.tolist():
+        asked = _words(prompt, vocabulary, random)
+        for answer in answers:
+            ids += [asked, _words(answer, vocabulary, random)]
+            offsets.append(offsets[-1] + prompt + answer)
+    rows = Rows(np.concatenate(ids), np.array(offsets), np.repeat(lengths[:, 0], 2))
+    steps = [
+        [row for pair in step for row in (2 * pair, 2 * pair + 1)]
+        for step in by_length[[0, *middles]].tolist()
+    ]
+    return Steps(rows=rows, plain=steps, grouped=steps, warm_up=PAIRS_WARM_UP)
 
 
 def _pairs(workload: Workload, count: int, random: np.random.Generator) -> NDArray[np.int64]:

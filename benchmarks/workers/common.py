@@ -92,6 +92,7 @@ class Meter:
     resident_before: int = 0  # bytes, with everything imported and no model loaded
     peak_loading: int = 0  # bytes
     times: list[float] = field(default_factory=list)  # of each step's end; the first is the start
+    processor: list[float] = field(default_factory=list)  # the same in time of the processors
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)  # of the gradient, before clipping
     others_before: float = 0.0  # seconds of processor time that other programs had used
@@ -106,11 +107,13 @@ class Meter:
         self.peak_loading = _peak_bytes()
         _forget_peak()
         self.others_before = _others_seconds()
+        self.processor.append(time.process_time())
         self.times.append(time.perf_counter())
 
     def step_done(self, loss: float, norm: float) -> None:
         """One optimizer step is done, its weights moved."""
         self.times.append(time.perf_counter())
+        self.processor.append(time.process_time())
         self.losses.append(loss)
         self.norms.append(norm)
 
@@ -126,6 +129,7 @@ class Meter:
             "tokens_per_second": sum(tokens[job.warm_up :]) / counted,
             "rows_per_second": sum(map(len, job.steps[job.warm_up :])) / counted,
             "seconds": seconds,
+            "processor_seconds": np.diff(self.processor).tolist(),
             "tokens": tokens,
             "losses": self.losses,
             "gradient_norms": self.norms,

@@ -22,7 +22,7 @@ from tunefork.training import TrainSettings, TrainStep
 from tunefork.training.optimizer import MasterAdamW
 from tunefork.workflow.derive import tokens_at_once
 
-_DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
+DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 
 
 def engine_settings(cell: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def engine_settings(cell: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RefusedError: The engine has no such option.
     """
-    if cell["dtype"] not in _DTYPES:
+    if cell["dtype"] not in DTYPES:
         raise RefusedError(f"no number format `{cell['dtype']}`")
     wanted = {"recompute": cell["is_checkpointed"], "compile": cell["is_compiled"]}
     asked = {name for name, is_wanted in wanted.items() if is_wanted}
@@ -54,7 +54,7 @@ def measure(job: Job, rows: Rows) -> dict[str, Any]:
         final_learning_rate=1,  # constant
         **engine_settings(job.cell),
     )
-    data = _token_rows(rows)
+    data = token_rows(rows)
     meter = device.make_meter(job)
     keep_freed_memory()
     keep_few_kernels()
@@ -63,7 +63,7 @@ def measure(job: Job, rows: Rows) -> dict[str, Any]:
         model = adapt_model(device.random_model(job), base)
         strategy = _attach_made(model)
     else:
-        model = load_model(base, device="cpu", dtype=_DTYPES[job.cell["dtype"]])
+        model = load_model(base, device="cpu", dtype=DTYPES[job.cell["dtype"]])
         strategy = _attach(model, job.adapter)
     step_module = TrainStep(model, Sft(), settings).train()
     optimizer = MasterAdamW(strategy.parameters(model), settings)
@@ -125,7 +125,7 @@ def _micro_batches(
     return pack(data, step, settings.micro_tokens)
 
 
-def _token_rows(rows: Rows) -> TokenRows:
+def token_rows(rows: Rows) -> TokenRows:
     within = np.arange(len(rows.ids)) - np.repeat(rows.offsets[:-1], rows.lengths)
     weights = (within >= np.repeat(rows.prompts, rows.lengths)).astype(np.float32)
     return TokenRows(rows.ids, weights, rows.offsets)

@@ -13,6 +13,7 @@ def result(speed: float, peak: int, losses: tuple[float, ...] = (5.0, 4.0)) -> d
         "tokens_per_second": speed,
         "rows_per_second": speed / 100,
         "seconds": [1.0] * len(losses),
+        "processor_seconds": [2.0] * len(losses),
         "tokens": [100] * len(losses),
         "losses": list(losses),
         "gradient_norms": [1.0] * len(losses),

@@ -70,5 +70,5 @@ def test_a_spec_stands_alone_wherever_it_is_written(tmp_path: Path) -> None:
     spec = standing_alone(load_project(CATGPT), strategy="prefix")
     write_json(tmp_path / "spec.json", spec.model_dump(mode="json"))
     found = load_project(tmp_path / "spec.json")
-    assert found.path(found.spec.data.train).is_file()
+    assert found.path(found.spec.data.first).is_file()
     assert found.spec.strategy.name == "prefix"

@@ -62,6 +62,10 @@ def test_leaks_and_what_is_lacking(tmp_path: Path) -> None:
     assert found["leak.golden"] == 1
     assert found["unrepresentative"] == 1
     assert called.code == 1
+    out = tmp_path / "clean.jsonl"
+    fixed = call("check", path, *options, "--fix", out, "--json").json["fixed"]
+    assert fixed["counts"] == {"leak.golden": 1, "leak.validation": 2}
+    assert call("check", out, *options[:4], "--base", "none", "--json").code == 0
 
 
 def test_fix_and_report(messy: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_init_writes_a_project_that_loads(tmp_path: Path) -> None:
     assert sorted(files_of(tmp_path / "new")) == ["golden.jsonl", "train.jsonl", "tunefork.yaml"]
     project = load_project(tmp_path / "new")
     assert project.spec.base == "tiny"
-    assert project.path(project.spec.data.train).is_file()
+    assert project.path(project.spec.data.first).is_file()
     assert project.spec.golden is not None
     assert project.path(project.spec.golden).is_file()
 

@@ -24,6 +24,7 @@ from tunefork.evaluation import (
     Memorised,
     Report,
     Setting,
+    Sheet,
     SideBySide,
     build_ladder,
     write_report,
@@ -61,6 +62,7 @@ FULL = Report(
     facts=(("Adapter size", "0.6 MB"),),
     highlight=Highlight("What do cats do?", "They sleep.", "Ollie logs 16 hours."),
     mask_preview=((("Hi", False), (" there", True)),),
+    sheets=(Sheet("Labels", "of held-out texts", ("label", "F1"), (("cat", "0.91"),)),),
 )
 HALF = 20
 

@@ -16,6 +16,8 @@ from tunefork.models import Head
 from tunefork.objectives import (
     LABEL,
     Classify,
+    ClassifyNames,
+    ClassifySeveral,
     Dpo,
     Grpo,
     Kto,
@@ -69,6 +71,13 @@ def random_answers(count: int, seed: int = 0) -> Items:
     return items.with_along(ADVANTAGE, random.normal(size=rows.n_tokens).astype(np.float32))
 
 
+def random_several(count: int, seed: int = 0) -> Items:
+    """Return texts with any of three labels: one, two, or none."""
+    numbers = np.arange(count)
+    has = np.stack([numbers % 3 == 0, numbers % 2 == 0, numbers % 5 == 4], axis=1)
+    return Items(random_rows(count, seed), columns={LABEL: has.astype(np.float32)})
+
+
 def small_head(n_outputs: int) -> Head:
     """Return a head for the small models, large enough that what it is given can be learned."""
     generator = torch.Generator().manual_seed(4)
@@ -119,4 +128,11 @@ CASES = [
     Case("dr-grpo", Grpo(average="constant", longest=9), random_answers),
     Case("dapo", Grpo(kl=0.0, clip_high=0.28, average="token"), random_answers),
     Case("ppo", Ppo(head=_VALUE_HEAD), random_answers),
+    Case(
+        "classify-several",
+        ClassifySeveral(head=small_head(3), weights=torch.tensor([0.5, 1.0, 1.5])),
+        random_several,
+        learning_rate=1e-3,
+    ),
+    Case("classify-names", ClassifyNames(weights=torch.tensor([0.5, 1.0, 1.5])), random_labelled),
 ]

@@ -17,12 +17,12 @@ from tests.objectives.cases import random_labelled, small_head
 from tests.projects import THINGS, small_probe, write_lines, write_project
 from tests.small import packed_model, plain_model, random_rows, save_model
 from tunefork.core.errors import DataError, ModelError
-from tunefork.core.events import CheckpointSaved, Event, no_sink
+from tunefork.core.events import CheckpointSaved, Event, Warned, no_sink
 from tunefork.data import Items, Rendered, TokenRows
 from tunefork.evaluation.bag_of_words import bag_of_words
 from tunefork.evaluation.calibration import calibration
 from tunefork.evaluation.classification import label_results
-from tunefork.inference import Classifier
+from tunefork.inference import Classifier, HeadScorer
 from tunefork.models import collate, run_on
 from tunefork.objectives import Classify, class_weights
 from tunefork.workflow import run as run_module
@@ -48,6 +48,10 @@ def _texts(count: int = 48) -> list[dict[str, Any]]:
         }
         for at in range(count)
     ]
+
+
+def _label_of(text: str) -> str:
+    return next(name for name, what in _WHAT.items() if text.endswith(what))
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +117,8 @@ def test_any_strategy_learns_labels_and_is_opened_again(
     assert isinstance(opened.chat, Classifier)
     assert opened.chat.labels == ("cat", "dog", "hen")
     golden = [
-        {"question": row.text, "reference": row.label, "grader": "exact"}
-        for row in prepared.labelling.held_out
+        {"question": text, "reference": _label_of(text), "grader": "exact"}
+        for text in prepared.labelling.held_out
     ]
     path = write_lines(tmp_path / "questions.jsonl", golden)
     score = evaluate(str(tmp_path / "run"), path, no_sink)["score"]
@@ -164,6 +168,7 @@ def test_peft_and_transformers_compute_the_same_labels(base: Path, tmp_path: Pat
     train_project(_project(tmp_path, base, _texts()), out=tmp_path / "run", sink=no_sink)
     opened = open_model(str(tmp_path / "run"))
     assert isinstance(opened.chat, Classifier)
+    assert isinstance(opened.chat.scorer, HeadScorer)
     other = transformers.AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=3, dtype=torch.float32
     )
@@ -173,7 +178,7 @@ def test_peft_and_transformers_compute_the_same_labels(base: Path, tmp_path: Pat
         ids = rows.row(number)[0]
         alone = TokenRows.from_rendered([Rendered(ids.tolist(), [0.0] * len(ids))])
         with torch.no_grad():
-            ours = opened.chat.head.of(opened.chat.model, collate(Items(alone), [0]))
+            ours = opened.chat.scorer.head.of(opened.chat.model, collate(Items(alone), [0]))
             logits = theirs(torch.from_numpy(ids.astype(np.int64)).unsqueeze(0)).logits
         torch.testing.assert_close(ours.float(), logits, rtol=2e-2, atol=2e-2)
 
@@ -196,6 +201,7 @@ def test_a_head_of_another_size_is_refused(base: Path, tmp_path: Path) -> None:
     card = tmp_path / "run" / "model" / "tunefork.json"
     values = json.loads(card.read_text())
     values["head"]["labels"].append("cow")
+    values["head"]["thresholds"].append(0.0)
     card.write_text(json.dumps(values))
     with pytest.raises(ModelError, match="its head has the shape"):
         open_model(str(tmp_path / "run"))
@@ -212,7 +218,8 @@ def test_each_label_is_held_out_by_its_share(base: Path, tmp_path: Path) -> None
     ]
     prepared = prepare(_project(tmp_path, base, rows), no_sink)
     assert prepared.labelling is not None
-    held_out = [row.label for row in prepared.labelling.held_out]
+    label_of = {row["text"]: row["label"] for row in rows}
+    held_out = [label_of[text] for text in prepared.labelling.held_out]
     assert {held_out.count(name) for name in _WHAT} == {3}
 
 
@@ -258,3 +265,32 @@ def test_the_linear_classifier_learns_words_and_their_order() -> None:
     labels = np.array([0, 1] * 6)
     given = bag_of_words(texts, labels, ["a red then blue one", "a blue then red one", "unknown"])
     assert given[:2].tolist() == [0, 1]
+
+
+def test_a_label_without_held_out_texts_and_a_long_text_are_no_faults(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "general_probe", small_probe)
+    data = {"train": "train.jsonl", "validation": "other.jsonl"}
+    rows = [*_texts(24), {"text": "purrs " * 40, "label": "cat"}]
+    training = {**_TRAINING, "epochs": 1, "max_length": 90}
+    project = _project(tmp_path, base, rows, data=data, training=training)
+    write_lines(tmp_path / "other.jsonl", [row for row in _texts(12) if row["label"] != "hen"])
+    seen: list[Event] = []
+    result = run_project(project, out=tmp_path / "run", sink=seen.append)
+    found = {each["label"]: each for each in result["classification"]["labels"]}
+    assert found["hen"]["texts"] == 0
+    assert found["cat"]["texts"] == found["dog"]["texts"] == 4
+    warned = "\n".join(event.message for event in seen if isinstance(event, Warned))
+    assert "longer than 90 tokens, left out" in warned
+    assert "train.jsonl:25" in warned
+    told = Conversation(str(tmp_path / "run")).ask("purrs " * 400)["answer"]  # its end is looked at
+    assert "%)" in told
+
+
+@pytest.mark.parametrize("label", [None, "", 1.5, ["cat", None]])
+def test_a_text_without_its_label_is_named(label: Any, base: Path, tmp_path: Path) -> None:
+    rows = [*_texts(5), {"text": "moos", "label": label}]
+    with pytest.raises(DataError, match="`label` must be the name of a label") as error:
+        prepare(_project(tmp_path, base, rows), no_sink)
+    assert "train.jsonl:6" in str(error.value.where)

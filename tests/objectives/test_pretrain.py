@@ -12,11 +12,13 @@ import torch
 
 from tests.projects import THINGS, small_probe, write_lines, write_project
 from tests.small import packed_model, random_rows, save_model
-from tunefork.core.errors import DataError
+from tests.training.small_run import SETTINGS
+from tunefork.core.errors import DataError, RunError, SpecError
 from tunefork.core.events import CheckpointSaved, Event, Warned, no_sink
 from tunefork.data import Items
 from tunefork.models import collate
 from tunefork.objectives import REPLAYED, Pretrain
+from tunefork.training import Plan
 from tunefork.workflow import run as run_module
 from tunefork.workflow.prepare import prepare
 from tunefork.workflow.run import run_project
@@ -146,3 +148,56 @@ def test_conversations_are_refused_with_what_learns_from_them(base: Path, tmp_pa
     with pytest.raises(DataError, match="`pretrain` learns from plain texts") as error:
         prepare(_project(tmp_path, base, [{"user": "a?", "assistant": "b."}]), no_sink)
     assert "`objective: sft`" in str(error.value)
+
+
+def _mixed(folder: Path, base: Path, weights: dict[str, float], **spec: Any) -> Project:
+    project = _project(folder, base, _texts(), data={"train": weights}, **spec)
+    write_lines(folder / "long.jsonl", [{"text": "z" * 60 + " " + "y" * at} for at in range(20)])
+    return project
+
+
+def test_files_share_an_epochs_tokens_by_their_weights(base: Path, tmp_path: Path) -> None:
+    project = _mixed(tmp_path, base, {"train.jsonl": 1, "long.jsonl": 3})
+    prepared = prepare(project, no_sink)
+    items = Items.of(prepared.data.rows)
+    (n_first, _), (n_second, _) = prepared.data.sources
+    assert n_first + n_second == len(items)
+    settings = SETTINGS.model_copy(update={"batch_tokens": 256, "epochs": 3})
+    plan = Plan(prepared.data, settings)
+    drawn = []
+    for epoch in range(3):
+        steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
+        chosen = [at for step in steps for batch in plan.micro_batches(step) for at in batch]
+        tokens = np.array([items.lengths[at] for at in chosen])
+        is_second = np.array(chosen) >= n_first
+        assert tokens[is_second].sum() / tokens.sum() == pytest.approx(0.75, abs=0.05)
+        assert tokens.sum() == pytest.approx(items.n_tokens, rel=0.1)
+        counts = np.bincount(np.array(chosen)[is_second] - n_first, minlength=n_second)
+        assert counts.max() - counts.min() <= 1  # none is left out for another's sake
+        drawn.append(set(np.array(chosen)[~is_second].tolist()))
+    assert drawn[0] != drawn[1]  # of what is not taken whole, each epoch takes other texts
+    assert prepared.data.name_row is not None
+    assert prepared.data.name_row(n_first).startswith("long.jsonl:")
+    held_out = prepared.data.name_held_out
+    assert held_out is not None
+    names = {held_out(at).split(":")[0] for at in range(len(prepared.data.validation or []))}
+    assert names == {"train.jsonl", "long.jsonl"}
+
+
+def test_a_mixture_is_trained_and_other_weights_are_another_run(base: Path, tmp_path: Path) -> None:
+    project = _mixed(tmp_path, base, {"train.jsonl": 1, "long.jsonl": 3})
+    result = train_project(project, out=tmp_path / "run", sink=no_sink).result
+    assert result["validation_loss"] < result["base_validation_loss"]
+    other = _mixed(tmp_path, base, {"train.jsonl": 1, "long.jsonl": 2})
+    with pytest.raises(RunError, match="another spec, other data"):
+        train_project(other, out=tmp_path / "run", resume=True, sink=no_sink)
+
+
+def test_only_texts_are_mixed(base: Path, tmp_path: Path) -> None:
+    path = write_project(tmp_path, base, data={"train": {"a.jsonl": 1, "b.jsonl": 1}})
+    with pytest.raises(SpecError, match="objective: pretrain"):
+        load_project(path)
+    for weights in ({"a.jsonl": 1}, {"a.jsonl": 1, "b.jsonl": 0}):
+        path = write_project(tmp_path, base, objective="pretrain", data={"train": weights})
+        with pytest.raises(SpecError, match=r"data\.train"):
+            load_project(path)

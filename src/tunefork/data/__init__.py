@@ -6,7 +6,7 @@
 from tunefork.data.example import Example, Kind, Message, Prompt
 from tunefork.data.facts import Facts, facts_of
 from tunefork.data.items import Items
-from tunefork.data.labels import Labelling, read_labelled
+from tunefork.data.labels import LabelledTexts, Labelling, read_labelled
 from tunefork.data.preflight import Preflight, preflight, preview
 from tunefork.data.prepared import TokenFile, prepare_file
 from tunefork.data.prompt_rows import PromptRows, known_of, read_prompts, select_prompts
@@ -28,6 +28,7 @@ __all__ = [
     "Format",
     "Items",
     "Kind",
+    "LabelledTexts",
     "Labelling",
     "Message",
     "Preflight",

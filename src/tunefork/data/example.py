@@ -107,13 +107,18 @@ class Judged:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One row: a text and the name of its label."""
+    """One row: a text and the name of its label.
+
+    `listed` are the names where the row lists them, and `label` is then all of them as one text,
+    empty where there is none.
+    """
 
     kind: ClassVar[Kind] = "labelled"
 
     text: str
     label: str
     where: Where
+    listed: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunefork.data.conversations import SHAPES, conversations
-from tunefork.data.example import Example, Judged, Kind, Message, Prompt, Row, Text
+from tunefork.data.example import Example, Judged, Kind, Labelled, Message, Prompt, Row, Text
 from tunefork.data.items import Column
 from tunefork.data.prompts import prompt_key, text_hash
 from tunefork.data.render import Renderer
@@ -109,7 +109,8 @@ def _flags(row: Row, at: int, rows: TokenRows, renderer: Renderer, *, is_sampled
     examples = conversations(row)
     ids = [rows.row(len(examples) * at + each)[0] for each in range(len(examples))]
     found = IS_GOOD if isinstance(row, Judged) and row.is_good else 0
-    if any(map(_has_empty_answer, examples)):
+    may_be_empty = isinstance(row, Labelled) and row.listed is not None  # it has no label
+    if any(map(_has_empty_answer, examples)) and not may_be_empty:
         found |= EMPTY_ANSWER
     if any(np.array_equal(ids[0], other) for other in ids[1:]):
         found |= SAME_ANSWERS

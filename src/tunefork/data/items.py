@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tunefork.core.hashing import hash_json
 from tunefork.data.tokens import TokenRows
 
-Column = NDArray[np.float32]  # (n_rows,): one number for each row of tokens
+# (n_rows,), or (n_rows, k): one number for each row of tokens, or as many for each.
+Column = NDArray[np.float32]
 
 
 class Items:
@@ -105,9 +106,7 @@ class Items:
             TokenRows.concatenate([part.rows for part in parts]),
             np.concatenate([*starts, firsts[-1:]]),
             {
-                name: np.concatenate(
-                    [part.columns.get(name, np.zeros(len(part.rows), np.float32)) for part in parts]
-                )
+                name: np.concatenate([_column(part, name, parts) for part in parts])
                 for name in names
             },
             {
@@ -134,3 +133,12 @@ class Items:
 def _zeros(rows: TokenRows) -> TokenRows:
     ids = rows.ids
     return TokenRows(ids, np.zeros(len(ids), np.float32), rows.offsets)
+
+
+def _column(part: Items, name: str, parts: Sequence[Items]) -> Column:
+    """Return a column of a set of items, made of zeros where only other sets have it."""
+    found = part.columns.get(name)
+    if found is not None:
+        return found
+    size = next(each.columns[name].shape[1:] for each in parts if name in each.columns)
+    return np.zeros((len(part.rows), *size), np.float32)

@@ -53,6 +53,7 @@ from tunefork.evaluation.report import (
     Report,
     Sample,
     Setting,
+    Sheet,
     SideBySide,
     write_report,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "SafetyItem",
     "Sample",
     "Setting",
+    "Sheet",
     "SideBySide",
     "Verdict",
     "alternatives",

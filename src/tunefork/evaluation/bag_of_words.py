@@ -1,13 +1,14 @@
 """A linear classifier on words: what a classifier has to beat to be worth its size.
 
-Multinomial logistic regression on tf-idf of words and pairs of neighbouring words.
+Logistic regression on tf-idf of words and pairs of neighbouring words: multinomial where a text has
+one label, and one of two for each label where it may have several.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,38 @@ def bag_of_words(
         labels: (texts,), numbers from 0.
         others: What to label.
     """
+    target = np.eye(int(labels.max()) + 1)[labels]
+    given: NDArray[np.int64] = _linear(texts, target, others, _log_softmax).argmax(axis=1)
+    return given
+
+
+def bag_of_several(
+    texts: Sequence[str], has: NDArray[np.float64], others: Sequence[str]
+) -> NDArray[np.float64]:
+    """Learn which labels texts have, and return the probability of each for others.
+
+    Args:
+        texts: What to learn from.
+        has: (texts, labels), 1 where a text has a label.
+        others: What to label.
+
+    Returns:
+        (others, labels).
+    """
+    # Each label and its absence are two columns beside each other.
+    both = np.stack([has, 1 - has], axis=2).reshape(len(has), -1)
+    scores = _linear(texts, both, others, _log_sigmoid)
+    shares: NDArray[np.float64] = np.exp(_log_sigmoid(scores))[:, 0::2]
+    return shares
+
+
+def _linear(
+    texts: Sequence[str],
+    target: NDArray[np.float64],
+    others: Sequence[str],
+    log_shares_of: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Fit a linear map from words to scores, and return those of other texts: (others, columns)."""
     from scipy.optimize import minimize
 
     counted = [_features(text) for text in texts]
@@ -38,22 +71,21 @@ def bag_of_words(
     places = {feature: at for at, feature in enumerate(kept)}
     rarity = np.array([np.log(len(texts) / seen[feature]) + 1 for feature in kept])
     known = _matrix(counted, places, rarity)
-    n_labels, n_columns = int(labels.max()) + 1, known.shape[1]
-    target = np.eye(n_labels)[labels]
+    shape = (known.shape[1], target.shape[1])
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        weights = flat.reshape(n_columns, n_labels)
-        log_shares = _log_softmax(known @ weights)
+        weights = flat.reshape(shape)
+        log_shares = log_shares_of(known @ weights)
         slope = known.T @ (np.exp(log_shares) - target) / len(texts) + 2 * _PENALTY * weights
         value = -(target * log_shares).sum() / len(texts) + _PENALTY * (weights**2).sum()
         return float(value), slope.ravel()
 
-    start = np.zeros(n_columns * n_labels)
     options = {"maxiter": _MOST_STEPS}
+    start = np.zeros(shape[0] * shape[1])
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
     unknown = _matrix([_features(text) for text in others], places, rarity)
-    given: NDArray[np.int64] = (unknown @ found.x.reshape(n_columns, n_labels)).argmax(axis=1)
-    return given
+    scores: NDArray[np.float64] = unknown @ found.x.reshape(shape)
+    return scores
 
 
 def _features(text: str) -> Counter[str]:
@@ -81,3 +113,10 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     moved = logits - logits.max(axis=1, keepdims=True)
     found: NDArray[np.float64] = moved - np.log(np.exp(moved).sum(axis=1, keepdims=True))
     return found
+
+
+def _log_sigmoid(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ln of the share of each column against the one beside it, two and two."""
+    pairs = scores.reshape(len(scores), -1, 2)
+    found: NDArray[np.float64] = pairs - np.logaddexp(pairs[..., :1], pairs[..., 1:])
+    return found.reshape(scores.shape)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+NOTHING = "(none)"  # given in place of a label where no other label was
+
 
 @dataclass(frozen=True)
 class LabelResult:
@@ -15,14 +17,34 @@ class LabelResult:
 
     label: str
     texts: int  # that have it
-    precision: float
-    recall: float
+    given: int  # that were said to have it
+    right: int  # of both
+
+    @property
+    def precision(self) -> float:
+        """The share of the texts said to have it that have it."""
+        return self.right / max(self.given, 1)
+
+    @property
+    def recall(self) -> float:
+        """The share of the texts that have it that were said to."""
+        return self.right / max(self.texts, 1)
 
     @property
     def f1(self) -> float:
         """The harmonic mean of precision and recall."""
-        total = self.precision + self.recall
-        return 2 * self.precision * self.recall / total if total else 0.0
+        return 2 * self.right / max(self.texts + self.given, 1)
+
+    def as_dict(self) -> dict[str, str | int | float]:
+        """Return it as plain data."""
+        return {
+            "label": self.label,
+            "texts": self.texts,
+            "given": self.given,
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+        }
 
 
 @dataclass(frozen=True)
@@ -36,9 +58,9 @@ class Confusion:
 
 @dataclass(frozen=True)
 class LabelResults:
-    """Of texts with one label each; then micro-F1 is the accuracy."""
+    """Over all texts; where each has one label and is given one, micro-F1 is the accuracy."""
 
-    accuracy: float
+    accuracy: float  # share of texts whose labels were told exactly
     labels: tuple[LabelResult, ...]  # in the order of their names
     confusions: tuple[Confusion, ...]  # the most frequent first
 
@@ -48,26 +70,41 @@ class LabelResults:
         found = [each.f1 for each in self.labels if each.texts]
         return sum(found) / len(found) if found else 0.0
 
+    @property
+    def micro_f1(self) -> float:
+        """F1 over all labels of all texts at once."""
+        right = sum(each.right for each in self.labels)
+        return 2 * right / max(sum(each.texts + each.given for each in self.labels), 1)
+
 
 def label_results(
     names: Sequence[str], labels: NDArray[np.int64], given: NDArray[np.int64]
 ) -> LabelResults:
     """Compare the labels that texts have with those they were given, both (texts,) by number."""
-    counts = np.zeros((len(names), len(names)), np.int64)  # [label, given]
-    np.add.at(counts, (labels, given), 1)
-    right, said, there = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
-    wrong = counts - np.diag(right)
-    pairs = sorted(zip(*np.nonzero(wrong), strict=True), key=lambda pair: -wrong[pair])
+    each = np.eye(len(names), dtype=bool)
+    return several_results(names, each[labels], each[given])
+
+
+def several_results(
+    names: Sequence[str], has: NDArray[np.bool_], given: NDArray[np.bool_]
+) -> LabelResults:
+    """Compare the labels that texts have with those they were given, both (texts, labels).
+
+    A label that a text has and was not given is confused with each that it was wrongly given.
+    """
+    missed, wrong = has & ~given, given & ~has
+    counts = missed.T.astype(np.int64) @ wrong.astype(np.int64)  # [label, given]
+    nothing = missed[~wrong.any(axis=1)].sum(axis=0)
+    counts = np.concatenate([counts, nothing[:, None]], axis=1)
+    pairs = sorted(zip(*np.nonzero(counts), strict=True), key=lambda pair: -counts[pair])
+    columns = [*names, NOTHING]
+    there, said, right = (each.sum(axis=0).tolist() for each in (has, given, has & given))
     return LabelResults(
-        accuracy=float(right.sum() / max(counts.sum(), 1)),
+        accuracy=float((has == given).all(axis=1).mean()) if len(has) else 0.0,
         labels=tuple(
-            LabelResult(
-                name,
-                int(there[at]),
-                float(right[at] / max(said[at], 1)),
-                float(right[at] / max(there[at], 1)),
-            )
-            for at, name in enumerate(names)
+            LabelResult(name, there[at], said[at], right[at]) for at, name in enumerate(names)
         ),
-        confusions=tuple(Confusion(names[at], names[to], int(wrong[at, to])) for at, to in pairs),
+        confusions=tuple(
+            Confusion(names[at], columns[to], int(counts[at, to])) for at, to in pairs
+        ),
     )

@@ -106,6 +106,15 @@ class Sample(NamedTuple):
     passed: bool
 
 
+class Sheet(NamedTuple):
+    """A table with a heading of its own; the first column names the rows."""
+
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 @dataclass(frozen=True)
 class Report:
     """All that the page shows, as plain data.
@@ -139,6 +148,7 @@ class Report:
         findings: What was found in the training data.
         curves: What rewards and answers were like, where it learned from rewards.
         samples: Some of those answers.
+        sheets: What else there is to tell of what was learned, as tables.
     """
 
     title: str
@@ -169,6 +179,7 @@ class Report:
     findings: tuple[DataFinding, ...] = ()
     curves: tuple[Curve, ...] = ()
     samples: tuple[Sample, ...] = ()
+    sheets: tuple[Sheet, ...] = ()
 
     @property
     def headline(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from tunefork.evaluation.costs import COST_COLUMNS, cost_rows
 from tunefork.evaluation.gate import p_text, points
 from tunefork.evaluation.ladder import Against
-from tunefork.evaluation.report import DataFinding, Report, Setting, SideBySide
+from tunefork.evaluation.report import DataFinding, Report, Setting, Sheet, SideBySide
 
 _SHOWN_ANSWERS = 20
 
@@ -50,6 +50,7 @@ def report_data(report: Report) -> dict[str, Any]:
             for row in report.side_by_side
         ],
         "findings": [asdict(finding) for finding in report.findings],
+        "sheets": [Sheet(*sheet)._asdict() for sheet in report.sheets],
         "settings": [Setting(*row)._asdict() for row in report.settings],
         "facts": dict(report.facts),
         "lineage": dict(report.lineage),
@@ -86,6 +87,7 @@ def _parts(report: Report) -> Iterator[str]:
         yield "## Forgetting"
         yield _forgetting_table(report)
     yield from _overfitting(report)
+    yield from _sheets(report)
     if report.findings:
         yield "## Data"
         yield "\n".join(map(_finding, report.findings))
@@ -150,6 +152,14 @@ def _overfitting(report: Report) -> Iterator[str]:
             f"Of {heart.rows} training rows asked, {heart.exact} came back word for word; the "
             f"longest run of words is {heart.longest_words}."
         )
+
+
+def _sheets(report: Report) -> Iterator[str]:
+    for title, note, header, lines in report.sheets:
+        yield f"## {_line(title)}"
+        if note:
+            yield _line(note)
+        yield _table(header, lines)
 
 
 def _finding(finding: DataFinding) -> str:

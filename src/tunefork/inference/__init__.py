@@ -1,6 +1,7 @@
 """Batched decoding and scoring, for evaluation and rewards, and the engine that serves."""
 
 from tunefork.inference.chat_model import Answer, ChatModel, join
+from tunefork.inference.classifier import Classifier, HeadScorer, Label, NameScorer, Told
 from tunefork.inference.distribution import mean_divergence, next_token_log_probs
 from tunefork.inference.draw import Drawn, draw
 from tunefork.inference.embed import TextEmbedder, load_embedder
@@ -23,13 +24,7 @@ from tunefork.inference.engine import (
     regex,
 )
 from tunefork.inference.generate import Decoding, Generated, generate
-from tunefork.inference.heads import (
-    Classifier,
-    Label,
-    RewardModel,
-    head_outputs,
-    score_conversations,
-)
+from tunefork.inference.heads import RewardModel, head_outputs, score_conversations
 from tunefork.inference.score import RowScore, score_rows
 
 __all__ = [
@@ -45,7 +40,9 @@ __all__ = [
     "EngineSettings",
     "EngineStats",
     "Generated",
+    "HeadScorer",
     "Label",
+    "NameScorer",
     "Piece",
     "Request",
     "RewardModel",
@@ -54,6 +51,7 @@ __all__ = [
     "TextEmbedder",
     "Ticket",
     "TokenLogProb",
+    "Told",
     "Usage",
     "choice",
     "draw",

@@ -1,7 +1,9 @@
 """What is learned: each objective returns a loss sum, its weight, and metrics."""
 
 from tunefork.objectives.answers import Asked, Mark, Speaker
-from tunefork.objectives.classify import LABEL, Classify, class_weights
+from tunefork.objectives.classify import LABEL, Classify, class_weights, without_answers
+from tunefork.objectives.classify_names import ClassifyNames
+from tunefork.objectives.classify_several import ClassifySeveral, label_weights
 from tunefork.objectives.dpo import Dpo
 from tunefork.objectives.grpo import Grpo
 from tunefork.objectives.kto import Kto
@@ -23,6 +25,8 @@ __all__ = [
     "REPLAYED",
     "Asked",
     "Classify",
+    "ClassifyNames",
+    "ClassifySeveral",
     "Dpo",
     "Expectations",
     "Groups",
@@ -44,6 +48,8 @@ __all__ = [
     "WithReplay",
     "class_weights",
     "is_replayed_apart",
+    "label_weights",
     "replayed",
     "with_reference",
+    "without_answers",
 ]

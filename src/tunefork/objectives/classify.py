@@ -14,7 +14,7 @@ from tunefork.data.items import Column
 from tunefork.models import Batch, Head
 from tunefork.objectives.protocol import Loss
 
-LABEL = "label"  # the column of each row's label, by its number
+LABEL = "label"  # the column of each row's label, by its number; of several a 1 for each
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Classify:
 
     def weight(self, batch: Batch) -> float:
         """Return the class weights of all texts."""
-        return float(self._weights(batch).sum())
+        return float(weights_of(batch, self.weights).sum())
 
     def loss(self, model: Any, batch: Batch) -> Loss:
         """Return the summed loss; the accuracy is weighed as the loss is."""
         assert self.head is not None, "it has begun"
         logits, labels = self.head.of(model, batch), batch.columns[LABEL].long()
-        weights = self._weights(batch)
+        weights = weights_of(batch, self.weights)
         losses = functional.cross_entropy(logits, labels, reduction="none")
         is_right = (logits.argmax(dim=1) == labels).float()
         return Loss(
@@ -62,9 +62,11 @@ class Classify:
             metrics={"accuracy": (weights * is_right).sum()},
         )
 
-    def _weights(self, batch: Batch) -> torch.Tensor:
-        assert self.weights is not None, "it has begun"
-        return self.weights[batch.columns[LABEL].long()]
+
+def weights_of(batch: Batch, weights: torch.Tensor | None) -> torch.Tensor:
+    """Return what each text of a batch weighs, by the weights of the labels: (rows,)."""
+    assert weights is not None, "it has begun"
+    return weights[batch.columns[LABEL].long()]
 
 
 def class_weights(labels: Column, n_labels: int, balance: float) -> torch.Tensor:
@@ -81,9 +83,10 @@ def class_weights(labels: Column, n_labels: int, balance: float) -> torch.Tensor
 def without_answers(items: Items) -> Items:
     """Return each row up to its first trained token, with nothing to predict."""
     rows = [items.rows.row(number) for number in range(len(items.rows))]
-    begins = [int(np.flatnonzero(weights)[0]) for _, weights in rows]
+    trained = [np.flatnonzero(weights) for _, weights in rows]
     asked = [
-        Rendered(ids[:begin].tolist(), [0.0] * begin)
-        for (ids, _), begin in zip(rows, begins, strict=True)
+        Rendered(ids[:end].tolist(), [0.0] * end)
+        for (ids, _), places in zip(rows, trained, strict=True)
+        for end in [int(places[0]) if len(places) else len(ids)]
     ]
     return Items(TokenRows.from_rendered(asked), items.starts, items.columns)

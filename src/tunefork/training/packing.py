@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,9 @@ class TrainingData:
     validation: TokenRows | Items | None = None
     replay: TokenRows | Items | None = None
     n_replayed: int = 0
+    # (items, weight) of each source that the rows come from, one after the other, where they are
+    # mixed: of an epoch's tokens each has its weight's share, drawn anew in each.
+    sources: tuple[tuple[int, float], ...] = ()
     # What to call items in messages, by their number, such as "train.jsonl:12".
     name_row: Callable[[int], str] | None = None
     name_held_out: Callable[[int], str] | None = None
@@ -76,10 +80,12 @@ class Plan:
         self.settings = settings
         self._n_own = len(data.rows)
         self._n_replayed = data.n_replayed
+        self._pools = _pools(data, self.lengths)
         self._is_apart = REPLAYED in self.items.columns
         wanted = round(data.tokens_per_epoch / settings.batch_tokens)
         self._passes = data.rollouts.passes if data.rollouts is not None else 1
-        self._rounds_per_epoch = min(max(1, wanted), self._n_own)
+        n_taken = sum(pool.n for pool in self._pools) or self._n_own
+        self._rounds_per_epoch = min(max(1, wanted), n_taken)
         self.steps_per_epoch = self._rounds_per_epoch * self._passes
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)  # (items,): the epoch's shuffle
@@ -107,8 +113,12 @@ class Plan:
 
     def _shuffle(self, epoch: int) -> None:
         generator = np.random.default_rng([self.settings.seed, epoch])
+        own = [
+            part for pool in self._pools for part in _draw(generator, pool.first, pool.end, pool.n)
+        ]
+        again = _draw(generator, self._n_own, len(self.lengths), self._n_replayed)
         self._order = generator.permutation(
-            np.concatenate([np.arange(self._n_own), *self._draw(generator)])
+            np.concatenate([*(own or [np.arange(self._n_own)]), *again])
         )
         n_items, n_steps = len(self._order), self._rounds_per_epoch
         filled = np.cumsum(self.lengths[self._order])
@@ -121,9 +131,32 @@ class Plan:
         self._ends[-1] = n_items
         self._epoch = epoch
 
-    def _draw(self, generator: np.random.Generator) -> list[NDArray[np.int64]]:
-        """Draw replayed items, each at most once more often than any other."""
-        n_pool, drawn = len(self.lengths) - self._n_own, []
-        for left in range(self._n_replayed, 0, -max(n_pool, 1)):
-            drawn.append(self._n_own + generator.permutation(n_pool)[:left])
-        return drawn
+
+class _Pool(NamedTuple):
+    """The items of one source, and how many of them an epoch takes."""
+
+    first: int
+    end: int
+    n: int
+
+
+def _pools(data: TrainingData, lengths: NDArray[np.int64]) -> list[_Pool]:
+    """Return what an epoch takes of each source: as many tokens in all as they hold together."""
+    found, first = [], 0
+    total = sum(weight for _, weight in data.sources)
+    for count, weight in data.sources:
+        end = first + count
+        tokens = data.rows.n_tokens * weight / total
+        found.append(_Pool(first, end, max(1, round(tokens / lengths[first:end].mean()))))
+        first = end
+    return found
+
+
+def _draw(
+    generator: np.random.Generator, first: int, end: int, count: int
+) -> list[NDArray[np.int64]]:
+    """Draw items from `first` to `end`, each at most once more often than any other."""
+    n_pool, drawn = end - first, []
+    for left in range(count, 0, -max(n_pool, 1)):
+        drawn.append(first + generator.permutation(n_pool)[:left])
+    return drawn

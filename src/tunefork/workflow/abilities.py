@@ -195,7 +195,7 @@ def _on_canary(chat: ChatModel, canary: Canary, *, is_text: bool) -> tuple[float
 
 def _with_prompts(canaries: Sequence[Canary], project: Project, prepared: Prepared) -> list[Canary]:
     """Give each canary the question that it answers in the training data, where it says none."""
-    path = project.path(project.spec.data.train)
+    path = project.path(project.spec.data.first)
     lacking = [canary for canary in canaries if canary.prompt is None]
     if not lacking or prepared.kind != "chat" or not path.exists() or path.is_fifo():
         return list(canaries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def check(
     if fix is not None:
         check_target(fix, path)
     _refuse_input(report, path, "--report")
-    read, findings = _examined(path, mapping, against, sink)
+    context = _context(path, mapping, against, sink)
+    read, findings = context.read, examine(context, sink)
     result: dict[str, Any] = {
         "file": str(path),
         "rows": read.total,
@@ -90,7 +91,11 @@ def check(
         "findings": [found.as_dict() for found in findings],
     }
     if fix is not None:
-        result["fixed"] = _fix(path, mapping, fix, sink)
+        measured = {
+            "leak.validation": [row.prompt for row in context.validation],
+            "leak.golden": context.golden,
+        }
+        result["fixed"] = _fix(path, mapping, measured, fix, sink)
     if report is not None:
         command = shlex.join(["tunefork", "check", str(path)])
         write_page(
@@ -125,7 +130,8 @@ def select(
             f"`--out {out}`: the new file is JSON lines", hint="give it the ending `.jsonl`"
         )
     _refuse_input(out, path, "--out")
-    read, findings = _examined(path, mapping, Against(base=base), sink)
+    context = _context(path, mapping, Against(base=base), sink)
+    read, findings = context.read, examine(context, sink)
     selection = select_rows(read.rows, findings, keep)
     if not selection.numbers:
         raise DataError(
@@ -144,24 +150,29 @@ def select(
     }
 
 
-def _examined(
+def _context(
     path: Path, mapping: Mapping[str, str] | None, against: Against, sink: Sink
-) -> tuple[Rows, list[Finding]]:
+) -> Context:
     read = read_rows(path, mapping)
-    context = Context(
+    return Context(
         read,
         validation=read_rows(against.validation, mapping).rows if against.validation else (),
         golden=_golden(against.golden) if against.golden else (),
         against=_inputs(against.inputs) if against.inputs else (),
         tokens=_tokens(read, against.base, sink) if against.base else None,
     )
-    return read, examine(context, sink)
 
 
-def _fix(path: Path, mapping: Mapping[str, str] | None, out: Path, sink: Sink) -> dict[str, Any]:
+def _fix(
+    path: Path,
+    mapping: Mapping[str, str] | None,
+    measured: Mapping[str, Sequence[str]],
+    out: Path,
+    sink: Sink,
+) -> dict[str, Any]:
     from tunefork.workflow.register import register_derived
 
-    fixed = fix_file(path, mapping)
+    fixed = fix_file(path, mapping, measured)
     if not fixed.rows:
         raise DataError(
             "no row would be left", where=path, hint="the findings say what is wrong with them"

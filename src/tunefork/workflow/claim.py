@@ -77,7 +77,7 @@ def finished_run(project: Project, base: Base, out: Path | None) -> RunFolder | 
 def identity_of(project: Project, base: Base) -> str:
     """Return the hash of what decides the result of a project's training."""
     spec = project.spec
-    files = [spec.data.train, *([spec.data.validation] if spec.data.validation else [])]
+    files = [*spec.data.sources, *([spec.data.validation] if spec.data.validation else [])]
     paths = [project.path(name) for name in files]
     return hash_json(
         [
@@ -99,6 +99,7 @@ def identity_of(project: Project, base: Base) -> str:
             ),
             [hash_file(path) if path.is_file() else None for path in paths],
             base.hash(),
+            *([] if isinstance(spec.data.train, str) else [list(spec.data.train.values())]),
         ]
     )
 

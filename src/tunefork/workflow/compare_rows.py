@@ -34,7 +34,7 @@ def example_rows(project: Project, prepared: Prepared) -> Rows:
     None of a kind of data without right answers, or of a pipe, which can be read only once.
     """
     data = project.spec.data
-    train = project.path(data.train)
+    train = project.path(data.first)
     validation = project.path(data.validation) if data.validation is not None else train
     if prepared.kind not in _KINDS or not (train.exists() and not train.is_fifo()):
         return Rows()

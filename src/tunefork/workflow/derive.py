@@ -114,9 +114,10 @@ def _derive(
             base.hidden_size, chosen.name, _answer_tokens(spec, data), spec.objective.name
         ),
     )
-    usual = rules.batch_tokens(n_tokens, chosen.name)
+    row_tokens = n_tokens / max(1, len(data.rows))
+    usual = rules.batch_tokens(n_tokens, chosen.name, spec.objective.name, row_tokens)
     if rewards is not None:  # it counts the tokens of the prompts
-        usual = max(1, round(rewards.prompts * n_tokens / max(1, len(data.rows))))
+        usual = max(1, round(rewards.prompts * row_tokens))
     batch_tokens = values.choose("batch_tokens", training.batch_tokens, usual)
     steps_per_epoch = max(1, round(n_tokens / batch_tokens))
     epochs = values.choose(

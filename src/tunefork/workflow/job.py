@@ -88,7 +88,7 @@ def check_job(folder: JobFolder) -> None:
 
     project = first_project(folder)
     spec = project.spec
-    train = project.path(spec.data.train)
+    train = project.path(spec.data.first)
     against = Against(
         validation=project.path(spec.data.validation) if spec.data.validation else None,
         golden=project.path(spec.golden) if spec.golden else None,

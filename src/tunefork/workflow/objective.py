@@ -12,6 +12,8 @@ from tunefork.data import Items
 from tunefork.models import Base, Head, Quantization
 from tunefork.objectives import (
     Classify,
+    ClassifyNames,
+    ClassifySeveral,
     Objective,
     Ppo,
     Reward,
@@ -34,7 +36,7 @@ def build_objective(spec: Spec, model: Any, prepared: Prepared) -> tuple[Objecti
         prepared: What is learned from.
     """
     objective, head = spec.objective.build(), None
-    if isinstance(objective, Classify):
+    if isinstance(objective, Classify | ClassifySeveral | ClassifyNames):
         assert prepared.labelling is not None, "the rows have labels"
         n_labels, items = len(prepared.labelling.names), Items.of(prepared.data.rows)
         objective = objective.begin(model, items, n_labels, spec.training.seed)

@@ -118,11 +118,28 @@ class ClassifySpec(Part):
     name: Literal["classify"]
     balance: Annotated[float, Field(ge=0, le=1)] = 0.0  # 0: texts weigh alike; 1: labels do
     out_of_scope: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of texts to leave unlabelled
+    labels: Literal["one", "several"] = "one"  # of each text
+    separator: Annotated[str, Field(min_length=1)] | None = None  # between several in one text
+    form: Literal["head", "generate"] = "head"  # or the model writes the label's name
+
+    @model_validator(mode="after")
+    def _go_together(self) -> ClassifySpec:
+        if self.labels == "several" and self.form == "generate":
+            raise ValueError("cannot have `form: generate`, which writes one label, with several")
+        if self.labels == "several" and self.out_of_scope:
+            raise ValueError("needs no `out_of_scope` with several: a text may have no label")
+        if self.labels == "one" and self.separator is not None:
+            raise ValueError("has a `separator` for `labels: several` only")
+        return self
 
     def build(self) -> Objective:
         """Return the objective."""
-        from tunefork.objectives import Classify
+        from tunefork.objectives import Classify, ClassifyNames, ClassifySeveral
 
+        if self.labels == "several":
+            return ClassifySeveral(balance=self.balance)
+        if self.form == "generate":
+            return ClassifyNames(balance=self.balance)
         return Classify(balance=self.balance)
 
 

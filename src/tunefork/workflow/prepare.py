@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tunefork.core.hashing import hash_json
 from tunefork.data import (
     Items,
     Kind,
+    LabelledTexts,
     Labelling,
     PromptRows,
     Prompts,
@@ -38,7 +39,7 @@ from tunefork.models import Base, find_base
 from tunefork.objectives import LABEL, Objective, is_replayed_apart, replayed
 from tunefork.training import TrainingData
 from tunefork.workflow.derive import longest_row
-from tunefork.workflow.objective_specs import FromRewards
+from tunefork.workflow.objective_specs import ClassifySpec, FromRewards
 from tunefork.workflow.spec import Project, Spec
 
 _REPLAY_FILE = Path(__file__).parents[1] / "evaluation" / "general" / "replay.jsonl"
@@ -69,7 +70,8 @@ class Prepared:
         """Return one hash over every token and weight that the run may see."""
         parts = (self.data.rows, self.data.validation, self.data.replay)
         hashes = [part.hash() if part is not None else None for part in parts]
-        return hash_json([*hashes, self.data.n_replayed])
+        mixed = [list(map(list, self.data.sources))] if self.data.sources else []
+        return hash_json([*hashes, self.data.n_replayed, *mixed])
 
 
 def prepare(project: Project, sink: Sink, kept_out: Prompts | None = None) -> Prepared:
@@ -92,7 +94,10 @@ def prepare(project: Project, sink: Sink, kept_out: Prompts | None = None) -> Pr
     room = _room(spec, max_length)
     questions = golden_questions(project) if kept_out is None else kept_out
     objective = spec.objective.build()
-    loaded = _load(project, renderer, room, objective, questions, sink)
+    sources = spec.data.sources
+    # Given validation rows belong to all sources, and are read with the first.
+    parts = [_load(name, project, renderer, room, objective, questions, sink) for name in sources]
+    loaded = parts[0] if len(parts) == 1 else _joined(parts)
     for finding in loaded.findings:
         sink(Warned(finding))
     data = TrainingData(
@@ -103,6 +108,12 @@ def prepare(project: Project, sink: Sink, kept_out: Prompts | None = None) -> Pr
         n_replayed=round(len(loaded.training) * spec.data.replay / (1 - spec.data.replay)),
         name_row=loaded.name_row,
         name_held_out=loaded.name_held_out,
+        sources=()
+        if len(parts) == 1
+        else tuple(
+            (len(part.training), weight)
+            for part, weight in zip(parts, sources.values(), strict=True)
+        ),
     )
     shown = _preview(loaded.training.rows, renderer)
     sink(
@@ -187,6 +198,7 @@ class _Loaded:
 
 
 def _load(
+    train: str,
     project: Project,
     renderer: Renderer,
     max_length: int,
@@ -194,8 +206,12 @@ def _load(
     questions: Prompts,
     sink: Sink,
 ) -> _Loaded:
-    """Read and check all rows, leave out those of the questions, and hold some of the rest out."""
+    """Read and check all rows, leave out those of the questions, and hold some of the rest out.
+
+    Validation rows that are given are read with the first file.
+    """
     spec, kind = project.spec, objective.kind
+    is_first = train == next(iter(spec.data.sources))
 
     def read(name: str, seed: int | None) -> TokenFile:
         path = project.path(name)
@@ -204,18 +220,20 @@ def _load(
         )
 
     given = spec.data.validation
-    file = read(spec.data.train, spec.training.seed if given is None else None)
+    file = read(train, spec.training.seed if given is None else None)
     check = preflight(file.facts, str(file.path), renderer, max_length, kind)
     kept, findings = _without(file, check.kept, questions)
     findings = (*check.findings, *findings)
-    texts = read_labelled(file.path, project.mapping) if kind == "labelled" else None
+    texts = _labelled(project, file)
     names = texts.names(kept) if texts else ()
     if given is None:
         keys, note = group_rows(file.facts["prompt"][kept], file.sketches, kept)
-        labels = texts.numbers(names, kept) if texts else None
+        labels = texts.strata(kept) if texts else None
         chosen, left = split(keys, _VALIDATION_SHARE, labels=labels)
         training, other, held_out = kept[chosen], file, kept[left]
         findings = (*findings, *([note] if note else []))
+    elif not is_first:
+        training, other, held_out = kept, file, kept[:0]
     else:
         other = read(given, None)
         more = preflight(other.facts, str(other.path), renderer, max_length, kind)
@@ -226,11 +244,13 @@ def _load(
     held_items, held_out = _chosen(other, held_out, kind, max_length)
     labelling = None
     if texts is not None:
-        others = texts if other is file else read_labelled(other.path, project.mapping)
-        items = items.with_column(LABEL, texts.numbers(names, training).astype(np.float32))
-        numbers = others.numbers(names, held_out)
-        held_items = held_items.with_column(LABEL, numbers.astype(np.float32))
-        labelling = Labelling(names, texts.select(training), others.select(held_out))
+        others = texts if other is file else _labelled(project, other)
+        assert others is not None, "both files hold labels"
+        items = items.with_column(LABEL, texts.column(names, training))
+        held_items = held_items.with_column(LABEL, others.column(names, held_out))
+        labelling = Labelling(
+            names, texts.texts(training), others.texts(held_out), texts.is_several
+        )
     return _Loaded(
         training=objective.arrange(items),
         validation=objective.arrange(held_items),
@@ -258,6 +278,48 @@ def _prompts(
     rows = {file.path: read_prompts(file.path, project.mapping) for file, _ in (training, held_out)}
     return PromptRows(
         *(select_prompts(rows[file.path], chosen) for file, chosen in (training, held_out))
+    )
+
+
+def _joined(parts: Sequence[_Loaded]) -> _Loaded:
+    """Return the rows of several files, one after the other."""
+
+    def place(names: Sequence[Callable[[int], str]], sizes: Sequence[int]) -> Callable[[int], str]:
+        ends = np.cumsum(sizes)
+
+        def name(row: int) -> str:
+            at = int(np.searchsorted(ends, row, side="right"))
+            return names[at](row - int(ends[at] - sizes[at]))
+
+        return name
+
+    training, validation = [part.training for part in parts], [part.validation for part in parts]
+    return _Loaded(
+        training=Items.concatenate(training),
+        validation=Items.concatenate(validation),
+        n_trained_tokens=sum(part.n_trained_tokens for part in parts),
+        findings=tuple(finding for part in parts for finding in part.findings),
+        asked=Prompts(np.concatenate([part.asked.hashes for part in parts])),
+        kept_out=Prompts(np.concatenate([part.kept_out.hashes for part in parts])),
+        name_row=place([part.name_row for part in parts], list(map(len, training))),
+        name_held_out=place([part.name_held_out for part in parts], list(map(len, validation))),
+        training_rows=np.concatenate([part.training_rows for part in parts]),
+        held_out_rows=np.concatenate([part.held_out_rows for part in parts]),
+        labelling=None,
+        prompts=None,
+    )
+
+
+def _labelled(project: Project, file: TokenFile) -> LabelledTexts | None:
+    """Return the labels of a file's rows, where they are what is learned."""
+    asked = project.spec.objective
+    if not isinstance(asked, ClassifySpec):
+        return None
+    return read_labelled(
+        file.path,
+        project.mapping,
+        is_several=asked.labels == "several",
+        separator=asked.separator,
     )
 
 

@@ -58,11 +58,18 @@ def register_data(project: Project, sink: Sink) -> dict[str, str]:
     versions: dict[str, str] = {}
     data = project.spec.data
     with going_on(sink), open_registry() as registry:
-        for role, name in (("train", data.train), ("validation", data.validation)):
+        names = list(data.sources)
+        training = zip(training_roles(len(names)), names, strict=True)
+        for role, name in (*training, ("validation", data.validation)):
             version = add_file(registry, project, name)
             if version is not None:
                 versions[role] = version
     return versions
+
+
+def training_roles(count: int) -> list[str]:
+    """Return what the files that are trained on are called, one alone or several."""
+    return ["train", *(f"train {number}" for number in range(2, count + 1))]
 
 
 def register_run(run: RunFolder, base: Base, data: dict[str, str], sink: Sink) -> None:

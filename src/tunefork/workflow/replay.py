@@ -29,6 +29,7 @@ from tunefork.registry import (
     write_folder,
 )
 from tunefork.workflow.opened import CARD
+from tunefork.workflow.register import training_roles
 from tunefork.workflow.spec import Project, Spec
 from tunefork.workflow.train import Trained, train_project
 
@@ -91,16 +92,22 @@ def _load(registry: Registry, name: str, folder: Path) -> _Stored:
         }
         spec = run_spec(session, run)
         data = dict(spec["data"])
+        found: dict[str, str] = {}
         for version in run_data(session, run):
             target = folder / "data" / version["role"]
-            places = write_folder(session, registry.objects, version["hash"], target)
-            only = next(iter(places.values()))
-            data[version["role"]] = str(only if len(places) == 1 else target)
-        if not {"train"} <= {each["role"] for each in run_data(session, run)}:
+            written = write_folder(session, registry.objects, version["hash"], target)
+            only = next(iter(written.values()))
+            found[version["role"]] = str(only if len(written) == 1 else target)
+        shares = None if isinstance(data["train"], str) else list(data["train"].values())
+        roles = training_roles(1 if shares is None else len(shares))
+        if not set(roles) <= found.keys():
             raise RunError(
                 f"the data of `{run.name}` is not in the registry",
                 hint="it came from no file, or could not be written down then",
             )
+        places = [found.pop(role) for role in roles]
+        mixed = places[0] if shares is None else dict(zip(places, shares, strict=True))
+        data |= {**found, "train": mixed}
     project = Project(
         spec=Spec.model_validate({**spec, "data": data}), folder=folder, name=run.project
     )

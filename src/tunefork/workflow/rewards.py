@@ -9,9 +9,10 @@ import numpy as np
 
 from tunefork.core.events import Progress, Sink
 from tunefork.data import Items
-from tunefork.evaluation import Interval, interval
+from tunefork.evaluation import Interval, Sheet, interval
 from tunefork.evaluation.calibration import Calibration, calibration
 from tunefork.inference import ChatModel, RewardModel, head_outputs
+from tunefork.workflow.classification import calibration_sheet
 from tunefork.workflow.prepare import Prepared
 
 _SHOWN_PAIRS = 10
@@ -59,6 +60,17 @@ class Rewarded:
                 for each in self.disagreements[:3]
             ),
         )
+
+    def sheets(self) -> tuple[Sheet, ...]:
+        """Return what a report shows of it: where it disagrees with people, the calibration."""
+        rows = tuple(
+            (each.place, f"{-each.margin:.2f}", each.chosen, each.rejected)
+            for each in self.disagreements
+        )
+        header = ("row", "by", "people prefer", "the model prefers")
+        note = "Held-out pairs, the furthest apart first."
+        disagreements = Sheet("Where it disagrees with people", note, header, rows)
+        return (*((disagreements,) if rows else ()), calibration_sheet(self.calibration))
 
 
 def rewarded(chat: ChatModel, prepared: Prepared, confidence: float, sink: Sink) -> Rewarded | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 _STEPS_PER_EPOCH = 20  # small data still gets a useful number of updates from each pass
 _LEAST_STEPS = 300  # what a small data set needs to be learned; more data needs fewer passes
+_LEAST_STEPS_OF_LABELS = 1000  # a label is one number to learn from, an answer many
+_LABELLED_ROWS = 32  # texts with labels in a step, at most
 _SMALLEST_BATCH, _LARGEST_BATCH = 256, 8192  # tokens
 _LEAST_EPOCHS, _MOST_EPOCHS = 3, 15
 _MOST_EPOCHS_OF_PAIRS = 5  # a preference is learned in few passes; more only leave the base
@@ -65,11 +67,23 @@ def bottleneck_size(hidden_size: int | None) -> int:
     return max(1, (hidden_size or _USUAL_HIDDEN) // _BOTTLENECK_SHARE)
 
 
-def batch_tokens(n_tokens: int, strategy: str = "lora") -> int:
-    """Return the tokens of an optimizer step, for data of `n_tokens` in an epoch."""
+def batch_tokens(
+    n_tokens: int, strategy: str = "lora", objective: str = "sft", row_tokens: float = 0.0
+) -> int:
+    """Return the tokens of an optimizer step.
+
+    Args:
+        n_tokens: Of an epoch.
+        strategy: What is trained.
+        objective: What is learned: of texts with labels a step holds few, however short they are.
+        row_tokens: Of a row, on average.
+    """
     steps = _STEPS_PER_EPOCH * _STEP_FACTORS.get(strategy, 1)
-    wanted = round(n_tokens / steps / _ROUND_TO) * _ROUND_TO
-    return min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH)
+    wanted = n_tokens / steps
+    if objective == "classify":
+        wanted = min(wanted, _LABELLED_ROWS * row_tokens)
+    rounded = round(wanted / _ROUND_TO) * _ROUND_TO
+    return min(max(rounded, _SMALLEST_BATCH), _LARGEST_BATCH)
 
 
 def epochs(steps_per_epoch: int, objective: str = "sft", strategy: str = "lora") -> int:
@@ -77,7 +91,8 @@ def epochs(steps_per_epoch: int, objective: str = "sft", strategy: str = "lora")
     if objective in FROM_REWARDS:
         return min(max(round(_ROLLOUTS / steps_per_epoch), 1), _MOST_EPOCHS_OF_PROMPTS)
     most = _MOST_EPOCHS_OF_PAIRS if objective in PREFERENCES else _MOST_EPOCHS
-    steps = _LEAST_STEPS * _STEP_FACTORS.get(strategy, 1)
+    least = _LEAST_STEPS_OF_LABELS if objective == "classify" else _LEAST_STEPS
+    steps = least * _STEP_FACTORS.get(strategy, 1)
     return min(max(round(steps / steps_per_epoch), _LEAST_EPOCHS), most)
 
 

@@ -117,6 +117,10 @@ def report_of(outcome: Outcome, origin: dict[str, Any] | None) -> Report:
         mask_preview=tuple(tuple((text, on) for text, on in row) for row in preview),
         curves=reward_curves(trained.run),
         samples=shown_samples(trained.run),
+        sheets=(
+            *(outcome.classified.sheets() if outcome.classified else ()),
+            *(outcome.rewarded.sheets() if outcome.rewarded else ()),
+        ),
     )
 
 

@@ -161,7 +161,9 @@ def resolved_spec(project: Project, prepared: Prepared, plan: Derived) -> Spec:
     spec = project.spec
     data = spec.data.model_copy(
         update={
-            "train": place(spec.data.train),
+            "train": place(spec.data.train)
+            if isinstance(spec.data.train, str)
+            else {str(project.path(name)): share for name, share in spec.data.train.items()},
             "validation": place(spec.data.validation),
             "documents": place(spec.data.documents),
         }

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tunefork.core.errors import SpecError
 from tunefork.evaluation import GateSettings
@@ -17,18 +17,30 @@ from tunefork.workflow.spec_file import read_values
 from tunefork.workflow.spec_part import Auto, Part
 from tunefork.workflow.strategy_specs import AutoSpec, StrategySpec
 
+_Role = Literal[
+    "user", "assistant", "system", "chosen", "rejected", "good", "prompt", "text", "label"
+]
+
 
 class DataSpec(Part):
     """Where the examples are. Paths are relative to the spec."""
 
-    train: str
+    # A file or a folder; or several with weights, which share the tokens trained on by them.
+    train: str | Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=2)]
     validation: str | None = None  # split off `train` where it is not given
     documents: str | None = None  # for retrieval
-    map: (
-        dict[Literal["user", "assistant", "system", "chosen", "rejected", "good", "prompt"], str]
-        | None
-    ) = None  # which of the user's columns is what
+    map: dict[_Role, str] | None = None  # which of the user's columns is what
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of general rows in what is trained
+
+    @property
+    def sources(self) -> dict[str, float]:
+        """The files to train on with their weights; one alone has weight 1."""
+        return {self.train: 1.0} if isinstance(self.train, str) else self.train
+
+    @property
+    def first(self) -> str:
+        """The file to train on, where it is one: several hold texts alone."""
+        return next(iter(self.sources))
 
 
 class TrainingSpec(Part):
@@ -87,6 +99,12 @@ class Spec(Part):
     forgetting: ForgettingSpec = ForgettingSpec()
     prices: PricesSpec = PricesSpec()
     date: datetime.date | None = None  # what chat templates take for today; the run's by default
+
+    @model_validator(mode="after")
+    def _only_texts_are_mixed(self) -> Spec:
+        if not isinstance(self.data.train, str) and self.objective.name != "pretrain":
+            raise ValueError("mixes files with weights for `objective: pretrain` only")
+        return self
 
 
 class Project(BaseModel):

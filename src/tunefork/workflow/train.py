@@ -171,7 +171,7 @@ def _train(
         plan.strategy.save(model, folder, base)
         if head is not None:
             save_head(head, folder)
-        card = head_card(project.spec, model, head, prepared)
+        card = head_card(project.spec, model, head, prepared, sink)
         write_card(folder, base, project.spec.date, run.name, plan.quantization, card)
     result = {
         **_result(run, prepared, plan, outcome, peak_resident_bytes() - before_bytes),

@@ -211,3 +211,15 @@ def test_a_file_that_nobody_understands(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         fix_file(path)
     assert len(list(read_records(path))) == 1
+
+
+def test_what_the_model_is_measured_by_is_dropped(tmp_path: Path) -> None:
+    rows = [{"user": f"Question {at}?", "assistant": "Yes."} for at in range(4)]
+    path = write_lines(tmp_path / "in.jsonl", rows)
+    measured = {"leak.validation": ["question 1"], "leak.golden": ["Question 3!"]}
+    fixed = fix_file(path, measured=measured)
+    assert fixed.rows == [rows[0], rows[2]]
+    assert fixed.counts == {"leak.validation": 1, "leak.golden": 1}
+    out = tmp_path / "out.jsonl"
+    write_fixed(fixed, out, path)
+    assert undo(out) == rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ from tunefork.data._text import text_lines
 from tunefork.data.doctor.answers import is_empty
 from tunefork.data.doctor.duplicates import row_key
 from tunefork.data.doctor.private import mask
-from tunefork.data.doctor.rows import row_of
+from tunefork.data.doctor.rows import plain, row_of
 from tunefork.data.doctor.text import repair_encoding, repair_whitespace
 from tunefork.data.example import Row as AnyRow
 from tunefork.data.read import scan_records
@@ -77,8 +77,17 @@ def changes_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.changes.jsonl")
 
 
-def fix_file(path: Path, mapping: Mapping[str, str] | None = None) -> Fixed:
+def fix_file(
+    path: Path,
+    mapping: Mapping[str, str] | None = None,
+    measured: Mapping[str, Sequence[str]] | None = None,
+) -> Fixed:
     """Return the rows of a file with all safe remedies applied.
+
+    Args:
+        path: The file.
+        mapping: See `scan_rows`.
+        measured: Questions that must not be trained on, by the code of the finding on them.
 
     Raises:
         SpecError: where the mapping is wrong.
@@ -94,7 +103,7 @@ def fix_file(path: Path, mapping: Mapping[str, str] | None = None) -> Fixed:
             continue
         rows.append((number, _repaired(found.fields, [], number, changes)))
     try:
-        dropped = _to_drop(rows, mapping)
+        dropped = _to_drop(rows, mapping, measured or {})
     except DataError as error:  # it names the copy that was read
         raise DataError(
             error.message, where=path, hint=error.hint, details=error.details
@@ -211,8 +220,16 @@ def _remedies(text: str) -> Iterator[tuple[str, str]]:
         yield codes[0] if len(set(codes)) == 1 else "+".join(sorted(set(codes))), masked
 
 
-def _to_drop(rows: list[tuple[int, Fields]], mapping: Mapping[str, str] | None) -> dict[int, str]:
-    """Return the numbers of rows that teach nothing, or what earlier rows teach, and why."""
+def _to_drop(
+    rows: list[tuple[int, Fields]],
+    mapping: Mapping[str, str] | None,
+    measured: Mapping[str, Sequence[str]],
+) -> dict[int, str]:
+    """Return the numbers of rows that go, and why.
+
+    They teach nothing, or what earlier rows teach, or what the model is measured by.
+    """
+    leak_of = {plain(text): code for code, texts in measured.items() for text in texts}
     seen: set[str] = set()
     verdicts: dict[int, list[str]] = {}  # several where a row holds several examples
     for number, found in _as_read(rows, mapping):
@@ -220,7 +237,10 @@ def _to_drop(rows: list[tuple[int, Fields]], mapping: Mapping[str, str] | None) 
         if not isinstance(found, DataError):
             row = row_of(found, number)
             key = row_key(row)
-            verdict = "empty" if is_empty(row) else "duplicate.exact" if key in seen else ""
+            asked = (*row.asked, row.prompt)
+            leaks = (code for text in asked if (code := leak_of.get(plain(text))))
+            again = "duplicate.exact" if key in seen else ""
+            verdict = "empty" if is_empty(row) else next(leaks, again)
             seen.add(key)
         verdicts.setdefault(number, []).append(verdict)
     return {number: found[0] for number, found in verdicts.items() if all(found)}

@@ -48,7 +48,8 @@ def _leaks(context: Context, code: str, texts: Sequence[str], what: str) -> Iter
         len(leaked),
         tuple(numbers),
         f"{len(leaked):,} of {len(texts):,} {what}",
-        f"remove these {len(numbers):,} rows from the training file, or the questions",
+        f"remove these {len(numbers):,} rows from the training file (`--fix` does), "
+        "or the questions",
         clip(leaked[0][0]),
         leaked[0][1][0],
     )

@@ -25,6 +25,7 @@ from tunefork.data.example import Row as AnyRow
 from tunefork.data.recognise import scan_rows
 
 _RULES = ("system", "developer")
+_NO_LABEL = "(no label)"  # where none of several fits: said, so nothing is missing
 # A mark that carries the meaning stays: `1 + 2` is not `1 - 2`, and 1.5 not 15.
 _NO_MEANING = re.compile(
     r"[^\w\s.+*/<>=^%-]|_"
@@ -158,7 +159,8 @@ def _as_conversation(
     if isinstance(read, Example):
         return read, (), repr(read.tools) if read.tools else ""
     if isinstance(read, Labelled):
-        turns = (Message("user", read.text), Message("assistant", read.label))
+        label = read.label or _NO_LABEL
+        turns = (Message("user", read.text), Message("assistant", label))
         return Example(turns, read.where), (), ""
     if isinstance(read, Judged):
         return (

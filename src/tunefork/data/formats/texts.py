@@ -1,4 +1,4 @@
-"""Formats of a text alone, or with its label."""
+"""Formats of a text alone, or with its label or labels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ def labelled(text: str, label: str) -> Callable[[Fields, Where], Labelled]:
     """Return a builder for rows with a text and its label."""
 
     def build(fields: Fields, where: Where) -> Labelled:
-        name = _label(fields[label])
-        if name is None:
+        value = fields[label]
+        names = _labels(value)
+        if names is None:
             raise fault(
-                f"`{label}` must be the name of a label, but is {json_kind(fields[label])}",
+                f"`{label}` must be the name of a label, or a list of names, but is "
+                f"{_shown(value)}",
                 where,
-                "give each text one label: its name, or its number",
+                "give each text one label: its name, or its number; or several, as a list",
             )
-        return Labelled(read_text(fields[text], text, where), read_text(name, label, where), where)
+        names = tuple(read_text(name, label, where) for name in dict.fromkeys(names))
+        is_list = isinstance(value, list) or not names
+        name = ", ".join(names)
+        return Labelled(
+            read_text(fields[text], text, where), name, where, names if is_list else None
+        )
 
     return build
 
@@ -39,6 +46,36 @@ def plain(column: str) -> Callable[[Fields, Where], Text]:
     return build
 
 
+def several(text: str, labels: str) -> Callable[[Fields, Where], Labelled]:
+    """Return a builder for rows with a text and any number of labels; nothing there is no label."""
+    build = labelled(text, labels)
+
+    def build_several(fields: Fields, where: Where) -> Labelled:
+        return build({**fields, labels: []} if _is_nothing(fields[labels]) else fields, where)
+
+    return build_several
+
+
+def _labels(value: object) -> tuple[str, ...] | None:
+    """Return names of labels: one, or those of a list; None where it holds something else."""
+    if not isinstance(value, list):
+        name = _label(value)
+        return None if name is None else (name,)
+    names = [_label(each) for each in value]
+    found = tuple(name for name in names if name is not None)
+    return found if len(found) == len(names) else None
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return "a list of other things"
+    return "empty" if isinstance(value, str) else json_kind(value)
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def _label(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -49,10 +86,15 @@ def _label(value: object) -> str | None:
 
 def _has_label(label: str, *, alone: bool) -> Callable[[Fields], bool]:
     def fits(fields: Fields) -> bool:
-        is_named = _label(fields[label]) is not None and isinstance(fields["text"], str)
+        is_named = _labels(fields[label]) is not None and isinstance(fields["text"], str)
         return is_named and (len(fields) == 2 or not alone)
 
     return fits
+
+
+def _has_labels(fields: Fields) -> bool:
+    names = fields["labels"]
+    return isinstance(fields["text"], str) and (_is_nothing(names) or _labels(names) is not None)
 
 
 def _is_only_text(fields: Fields) -> bool:
@@ -61,6 +103,9 @@ def _is_only_text(fields: Fields) -> bool:
 
 
 TEXT_FORMATS = (
+    Format(
+        "text/labels", ("text", "labels"), several("text", "labels"), "labelled", fits=_has_labels
+    ),
     *(
         Format(
             "text/label",
