@@ -252,8 +252,9 @@ def test_rewards_that_teach_nothing_end_the_run_with_the_best_weights(tmp_path: 
     assert sum("the run ends if that goes on" in each for each in told) == 1
     assert "training ends here, with the weights of step" in told[-1]
     alone = _Setup(judge=alike, has_held_out=False)
-    with pytest.raises(RunError, match="nothing is learned"):
-        alone.run(tmp_path / "alone")
+    _, result = alone.run(tmp_path / "alone")
+    assert result.reason == "guarded"
+    assert "with its last weights" in messages(alone.seen, Warned)[-1]
 
 
 _USUAL = Signals(length=10, cut_off=0.1, repetition=0.1, alike=0.2, reward=0.5, divergence=0.1)

@@ -114,11 +114,11 @@ def test_a_resumed_run_has_the_same_bytes_curve_and_samples(base: Path, tmp_path
     ("rows", "reference"),
     [
         ([{"prompt": f"say {at}a", "reference": "b"} for at in "abcdefgh"], "b"),
-        ([{"question": f"say {at}a", "ground_truth": "b"} for at in "abcdefgh"], None),
+        ([{"question": f"say {at}a", "reference": "b"} for at in "abcdefgh"], "b"),
         ([{"prompt": f"say {at}a", "completion": "b"} for at in "abcdefgh"], "b"),
         ([{"messages": [{"role": "user", "content": f"say {at}"}], "n": 2} for at in "abcd"], None),
     ],
-    ids=["reference", "ground-truth", "pairs", "messages"],
+    ids=["reference", "question", "pairs", "messages"],
 )
 def test_prompts_are_recognised_and_answers_are_their_references(
     rows: list[dict[str, Any]], reference: str | None, base: Path, tmp_path: Path

@@ -162,12 +162,18 @@ def explain_explosion(state: TrainState, settings: TrainSettings, sink: Sink) ->
     )
 
 
-def explain_stop(state: TrainState, why: str, sink: Sink) -> None:
+def explain_stop(state: TrainState, why: str, has_held_out: bool, sink: Sink) -> None:
     """Warn that a guard of the rows' source ends the run, with the best weights so far.
 
+    Where nothing is held out, they are the last ones.
+
     Raises:
-        RunError: There are none, since nothing was held out, or nothing was yet measured.
+        RunError: Nothing was yet measured on what is held out.
     """
+    shown = "`samples.jsonl` in the run's folder shows the answers"
+    if not has_held_out:
+        sink(Warned(f"{why}; training ends here, with its last weights. {shown}"))
+        return
     if state.best_loss is None:
         raise RunError(
             why,
@@ -177,7 +183,7 @@ def explain_stop(state: TrainState, why: str, sink: Sink) -> None:
     sink(
         Warned(
             f"{why}; training ends here, with the weights of step {state.best_step}, which did "
-            "best on held-out prompts. `samples.jsonl` in the run's folder shows the answers"
+            f"best on held-out prompts. {shown}"
         )
     )
 

@@ -156,7 +156,7 @@ def train(
                 raise stop.error(state.step, plan.steps)
 
     reason = _reason(state, plan, settings, source)
-    _explain_end(reason, state, settings, source, sink)
+    _explain_end(reason, state, settings, source, sink, has_held_out=validation is not None)
     if validation is not None and reason != "paused":
         optimizer.load_masters(store.load_best())
     step_module.eval()
@@ -289,13 +289,19 @@ def _reason(state: TrainState, plan: Plan, settings: TrainSettings, source: Ahea
 
 
 def _explain_end(
-    reason: str, state: TrainState, settings: TrainSettings, source: Ahead | Rolling, sink: Sink
+    reason: str,
+    state: TrainState,
+    settings: TrainSettings,
+    source: Ahead | Rolling,
+    sink: Sink,
+    *,
+    has_held_out: bool,
 ) -> None:
     """Say why a run ends before its last step, where the user should know."""
     if reason == "exploded":
         explain_explosion(state, settings, sink)
     if source.reason is not None:
-        explain_stop(state, source.reason, sink)
+        explain_stop(state, source.reason, has_held_out, sink)
 
 
 class _Clock:

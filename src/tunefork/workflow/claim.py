@@ -18,6 +18,7 @@ from tunefork.core.errors import RunError
 from tunefork.core.files import home, read_json, writing
 from tunefork.core.hashing import hash_file, hash_json
 from tunefork.models import Base
+from tunefork.workflow.objective_specs import function_file
 from tunefork.workflow.runs import RunFolder
 from tunefork.workflow.spec import GateSpec, Project
 
@@ -78,6 +79,8 @@ def identity_of(project: Project, base: Base) -> str:
     """Return the hash of what decides the result of a project's training."""
     spec = project.spec
     files = [*spec.data.sources, *([spec.data.validation] if spec.data.validation else [])]
+    program = function_file(spec.objective)
+    files += [program] if program is not None else []
     paths = [project.path(name) for name in files]
     return hash_json(
         [

@@ -47,6 +47,12 @@ class Judges:
         if objective.reward_model is not None:
             self._rewards = _reward_model(project, objective.reward_model)
 
+    @property
+    def sandboxed(self) -> str | None:
+        """How the program that gives the rewards is kept from doing harm; None without one."""
+        is_program = isinstance(self._grader, dict) and self._grader.get("type") == "python"
+        return self._sandbox.describe() if is_program else None
+
     def of(self, prompts: Sequence[Prompt]) -> Judge:
         """Return who judges answers to these prompts.
 

@@ -234,6 +234,15 @@ class PpoSpec(_FromRewards):
 
 
 FromRewards = (GrpoSpec, PpoSpec)
+
+
+def function_file(objective: Part) -> str | None:
+    """Return the file of the function that gives an objective's rewards, if one does."""
+    if not isinstance(objective, FromRewards) or objective.function is None:
+        return None
+    return objective.function.rpartition(":")[0] or None
+
+
 ObjectiveSpec = Annotated[
     SftSpec
     | DpoSpec

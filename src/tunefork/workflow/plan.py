@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tunefork.core.errors import UsageError
 from tunefork.core.events import Noted, Progress, Sink
 from tunefork.core.units import bytes_text
 from tunefork.models import Base
@@ -15,6 +16,7 @@ from tunefork.training import TrainingData
 from tunefork.workflow.derive import PREFERRED, Derived, derive
 from tunefork.workflow.estimate import Body
 from tunefork.workflow.machine import Machine
+from tunefork.workflow.objective_specs import FromRewards
 from tunefork.workflow.prepare import prepare_again
 from tunefork.workflow.spec import Project, Spec
 from tunefork.workflow.speed import products_per_second, tokens_per_second, training_seconds
@@ -84,6 +86,11 @@ def plan(project: Project, machine: Machine, *, probe: bool, sink: Sink) -> dict
     Raises:
         InputError: Spec, data or base cannot be used.
     """
+    if probe and isinstance(project.spec.objective, FromRewards):
+        raise UsageError(
+            "`--probe` runs steps on given rows, and this objective draws its own",
+            hint="leave it out; the prediction does not count the time that drawing takes",
+        )
     prepared = prepare_again(project, sink, None)
     body = Body(prepared.base)
     products = products_per_second(body.shape) if machine.is_this else None

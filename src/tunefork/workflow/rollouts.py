@@ -52,6 +52,8 @@ def with_rollouts(
         yield data
         return
     with opened_judges(project) as judges:
+        if judges.sandboxed is not None:
+            sink(Noted(judges.sandboxed))
         yield replace(data, rollouts=_rollouts(project, prepared, data, learner, judges, sink))
 
 

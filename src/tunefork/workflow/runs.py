@@ -35,6 +35,7 @@ from tunefork.core.files import home, read_json, write_json, write_text, writing
 from tunefork.core.hashing import hash_file, hash_json
 from tunefork.data import Prompts
 from tunefork.workflow.derive import Derived
+from tunefork.workflow.objective_specs import FromRewards, ObjectiveSpec, function_file
 from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.spec import Project, Spec
 
@@ -186,12 +187,27 @@ def resolved_spec(project: Project, prepared: Prepared, plan: Derived) -> Spec:
                 update={"suites": tuple(str(project.path(n)) for n in spec.forgetting.suites)}
             ),
             "training": training,
+            "objective": _placed(project),
         }
     )
     # Read back, so that what is stored is known to be a spec.
     return Spec.model_validate(
         {**resolved.model_dump(mode="json"), "strategy": plan.chosen.model_dump()}
     )
+
+
+def _placed(project: Project) -> ObjectiveSpec:
+    """Return the objective with the places of what gives its rewards written out."""
+    objective = project.spec.objective
+    if not isinstance(objective, FromRewards):
+        return objective
+    file, rewards = function_file(objective), objective.reward_model
+    if file is not None and objective.function is not None:
+        name = objective.function.rpartition(":")[2]
+        return objective.model_copy(update={"function": f"{project.path(file)}:{name}"})
+    if rewards is not None and project.path(rewards).is_dir():
+        return objective.model_copy(update={"reward_model": str(project.path(rewards))})
+    return objective
 
 
 def _record(run: RunFolder, project: Project, prepared: Prepared, model: Any) -> dict[str, Any]:

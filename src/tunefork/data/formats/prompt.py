@@ -12,7 +12,7 @@ from tunefork.data.formats.chat import with_system
 from tunefork.data.formats.form import Fields, Format, fault, system_turn
 from tunefork.data.formats.turns import is_turn_list, read_turns
 
-_REFERENCES = ("reference", "ground_truth")
+_REFERENCE = "reference"
 _KNOWN = {"system", "tools", "id", "item", "group", "grader"}  # that say nothing of an answer
 
 
@@ -61,7 +61,7 @@ def _ends_with_the_user(fields: Fields) -> bool:
 def _is_prompt_alone(column: str) -> Callable[[Fields], bool]:
     def fits(fields: Fields) -> bool:
         others = fields.keys() - {column, *_KNOWN}
-        return not others or bool(others & set(_REFERENCES))
+        return not others or _REFERENCE in others
 
     return fits
 
@@ -81,7 +81,7 @@ PROMPT_FORMATS = tuple(
         (column,),
         prompt_of(column),
         "prompts",
-        ("system", "tools", "item", *_REFERENCES),
+        ("system", "tools", "item", _REFERENCE),
         _is_prompt_alone(column),
     )
     for column in ("prompt", "question")
