@@ -38,6 +38,8 @@ from tunefork.serving.limits import Limits
 from tunefork.serving.store import open_store
 from tunefork.serving.tuned import JobModels
 
+_LIMITS = Limits()
+
 
 def _token(character: str) -> TokenLogProb:
     raw = character.encode()
@@ -177,7 +179,11 @@ def live(app: FastAPI) -> Iterator[str]:
 
 @contextlib.contextmanager
 def context_of(
-    folder: Path, decoder: FakeDecoder, worker: str = "", devices: tuple[str, ...] = ("cpu",)
+    folder: Path,
+    decoder: FakeDecoder,
+    worker: str = "",
+    devices: tuple[str, ...] = ("cpu",),
+    limits: Limits = _LIMITS,
 ) -> Iterator[Context]:
     """Give the parts of a server whose workers run `worker`, a program of a few lines."""
     backend = FakeBackend(decoder)
@@ -187,8 +193,8 @@ def context_of(
         keeper.start()
         try:
             catalogue = Catalogue(backend, JobModels(store, backend))
-            evals = EvalRuns(store, Asker(catalogue, Limits(), OWNER))
-            yield Context(catalogue, Limits(), store, keeper, evals)
+            evals = EvalRuns(store, Asker(catalogue, limits, OWNER))
+            yield Context(catalogue, limits, store, keeper, evals)
             evals.close()
         finally:
             keeper.close()

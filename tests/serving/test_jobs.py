@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +20,12 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob
 
 from tests.serving.fakes import FakeDecoder, context_of, live, serving
+from tunefork.core.errors import RunError
 from tunefork.serving.app import create_app
 from tunefork.serving.context import Context
 from tunefork.serving.guard import Access
 from tunefork.serving.job_folder import JobFolder
+from tunefork.serving.store import open_store
 from tunefork.serving.tables import JobRow
 
 _PATIENCE_S = 20.0
@@ -351,6 +355,47 @@ def test_a_request_that_is_sent_again_is_one_job(tmp_path: Path, decoder: FakeDe
         assert create(model="tiny", training_file=file, extra_headers=again).id == first
         assert create(model="tiny", training_file=file).id != first
         assert create(model="tiny", training_file=file, seed=1, extra_headers=again).id != first
+
+
+def test_a_full_disk_is_told(
+    tmp_path: Path, decoder: FakeDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with _client(tmp_path, decoder, _SUCCEED) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr("tunefork.core.files.os.fsync", full)
+            with pytest.raises(openai.InternalServerError, match="the disk is full") as raised:
+                _upload(client)
+        assert raised.value.status_code == 503
+        assert str(tmp_path) not in raised.value.message
+        assert list((tmp_path / "files").iterdir()) == []
+        assert _upload(client)
+
+
+def test_a_locked_database_is_told(
+    tmp_path: Path, decoder: FakeDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunefork.serving.store._PATIENCE_MS", 50)
+    with _client(tmp_path, decoder, _SUCCEED) as client:
+        with contextlib.closing(sqlite3.connect(tmp_path / "serving.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(openai.InternalServerError) as raised:
+                _upload(client)
+            assert raised.value.status_code == 503
+            assert list((tmp_path / "files").iterdir()) == []
+            assert client.files.list().data == []  # reading goes on
+        assert _upload(client)
+
+
+def test_only_one_server_uses_a_home(tmp_path: Path) -> None:
+    with (
+        open_store(tmp_path),
+        pytest.raises(RunError, match="another server"),
+        open_store(tmp_path),
+    ):
+        pass
 
 
 def test_events_survive_a_line_that_was_cut(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 
 from tunefork import __version__
@@ -57,6 +59,17 @@ def create_app(context: Context, access: Access) -> FastAPI:
     install(app)
     for router in _ROUTERS:
         app.include_router(router)
+    app.openapi_schema = _true(app.openapi())
     app.add_middleware(BodyLimit, limits=context.limits)
     app.add_middleware(Guard, access=access)  # the outermost: it reads no body
     return app
+
+
+def _true(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document without the answer to invalid requests that FastAPI would give."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document

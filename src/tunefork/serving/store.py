@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, event, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
@@ -35,6 +35,7 @@ from tunefork.serving.tables import (
 )
 
 _SCHEMA = 1
+_PATIENCE_MS = 5000  # for who holds the database
 _WRITES = "tunefork_writes"  # see `registry.database`: takes the write lock at once
 Kept = TypeVar("Kept", FileRow, JobRow, EvalRow, EvalRunRow, EvalItemRow)
 
@@ -95,6 +96,7 @@ def open_store(folder: Path) -> Iterator[Store]:
                 hint="stop it, or set TUNEFORK_HOME to another folder",
             ) from None
     engine = make_engine(f"sqlite:///{folder / 'serving.db'}")
+    event.listen(engine, "connect", _be_patient)
     try:
         with _told(folder):
             _lay_out(engine, folder)
@@ -102,6 +104,11 @@ def open_store(folder: Path) -> Iterator[Store]:
     finally:
         engine.dispose()
         lock.release()
+
+
+def _be_patient(connection: Any, record: object) -> None:  # the driver's own connection
+    """Let a request wait for a lock, but not for as long as a command may."""
+    connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
 
 
 def _lay_out(engine: Engine, folder: Path) -> None:
