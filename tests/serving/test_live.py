@@ -233,6 +233,30 @@ def test_preferences(server: Server) -> None:
     assert "learns from" in server.wait(wrong.id, "failed", "succeeded").error.message
 
 
+def test_rewards(server: Server) -> None:
+    prompts = [
+        {"messages": [{"role": "user", "content": row["user"]}], "letter": "n"} for row in rows(24)
+    ]
+    grader = {
+        "type": "string_check",
+        "name": "has",
+        "input": "{{sample.output_text}}",
+        "operation": "like",
+        "reference": "{{item.letter}}",
+    }
+    settings = {"n_epochs": 1, "batch_size": 4}
+    method: Any = {
+        "type": "reinforcement",
+        "reinforcement": {"grader": grader, "hyperparameters": settings},
+    }
+    job = server.client.fine_tuning.jobs.create(
+        model="gpt-4o-mini", training_file=server.upload(prompts), method=method
+    )
+    done = server.wait(job.id, "succeeded", "failed")
+    assert done.status == "succeeded", done.error
+    assert _ask(server, done.fine_tuned_model) is not None
+
+
 def _long_job(server: Server, **more: Any) -> str:
     file = server.upload(rows(60))
     parameters: Any = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 60}}}

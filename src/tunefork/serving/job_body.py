@@ -30,11 +30,11 @@ class DpoHyperparameters(Hyperparameters):
 
 
 class ReinforcementHyperparameters(Hyperparameters):
-    """The same, and what reinforcement has besides."""
+    """The same, and how many answers are drawn; a batch is of prompts."""
 
     compute_multiplier: Annotated[float, Field(gt=0, le=10)] | Auto | None = None
-    eval_interval: Annotated[int, Field(ge=1)] | Auto | None = None
-    eval_samples: Annotated[int, Field(ge=1)] | Auto | None = None
+    eval_interval: Auto | None = None
+    eval_samples: Auto | None = None
     reasoning_effort: Literal["default"] | None = None
 
 

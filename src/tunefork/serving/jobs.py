@@ -39,7 +39,7 @@ def create(
 ) -> Any:
     """Make a job. The same request, sent again by the client, is the same job."""
     base = _base(body, parts)
-    request = _request(body, parts)
+    request = _request(body)
     fingerprint = hash_json([owner, body.model_dump(), idempotency_key])
     if idempotency_key is not None or (retries or "0") != "0":
         known = _same(parts, owner, fingerprint)
@@ -98,13 +98,11 @@ def _base(body: JobBody, parts: Context) -> str:
     return bases[body.model]
 
 
-def _request(body: JobBody, parts: Context) -> dict[str, Any]:
+def _request(body: JobBody) -> dict[str, Any]:
     method = body.chosen()
     settings = method.settings()
     if isinstance(settings, Reinforcement):
         checked_grader(settings.grader, "method.reinforcement.grader")
-        if not parts.keeper.can_reinforce:
-            raise invalid("Reinforcement is not supported here yet.", "method.type")
     given = (
         settings.hyperparameters.model_dump(exclude_none=True) if settings.hyperparameters else {}
     )

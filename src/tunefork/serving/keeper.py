@@ -42,13 +42,11 @@ class Workers:
         command: The program; the job's folder and options come behind it.
         devices: What each of those that run at once is given: a GPU's number, or another name.
         environment: What a worker finds in its environment, besides the server's own.
-        can_reinforce: Whether jobs may learn from rewards.
     """
 
     command: tuple[str, ...]
     devices: tuple[str, ...] = ("cpu",)
     environment: Mapping[str, str] = field(default_factory=dict)
-    can_reinforce: bool = False
 
 
 class Keeper:
@@ -61,11 +59,6 @@ class Keeper:
         self._wakes = threading.Event()
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
-
-    @property
-    def can_reinforce(self) -> bool:
-        """Whether jobs may learn from rewards."""
-        return self._workers.can_reinforce
 
     def start(self) -> None:
         """Begin, with what was left by the server before."""

@@ -28,7 +28,13 @@ from tunefork.workflow.spec import Project, Spec
 _LEAST_ROWS = 10  # as the API has it
 _MOST_TOLD = 1000  # steps that are told as events
 _OBJECTIVES = {"supervised": "sft", "dpo": "dpo", "reinforcement": "grpo"}
-_KINDS: dict[str, Kind] = {"sft": "chat", "dpo": "preference", "grpo": "chat"}
+# What each method learns from; prompts are also taken from what has answers.
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "sft": ("chat",),
+    "dpo": ("preference",),
+    "grpo": ("prompts", "chat", "preference"),
+}
+_USUAL_ANSWERS = 8  # that reinforcement draws to a prompt
 _SPEC = "spec.json"
 
 
@@ -110,10 +116,10 @@ def check_job(folder: JobFolder) -> None:
         )
     kind = next((each.kind for each in FORMATS if each.name == checked.result["format"]), None)
     wanted = _KINDS[spec.objective.name]
-    if kind != wanted:
+    if kind not in wanted:
         raise DataError(
             f"the rows are {SHAPES[kind].name if kind else 'of an unknown kind'}, and this method "
-            f"learns from {SHAPES[wanted].name}",
+            f"learns from {SHAPES[wanted[0]].name}",
             where=train,
             hint="choose the method that fits them, or bring rows of the other kind",
         )
@@ -156,6 +162,8 @@ def first_project(folder: JobFolder) -> Project:
     objective: dict[str, Any] = {"name": _OBJECTIVES[method]}
     if given.get("beta", "auto") != "auto":
         objective["beta"] = given["beta"]
+    if method == "reinforcement":
+        objective |= _reinforcement(request["method"][method]["grader"], given)
     spec = Spec.model_validate(
         {
             "goal": request["tuned"],
@@ -170,6 +178,16 @@ def first_project(folder: JobFolder) -> Project:
         }
     )
     return Project(spec=spec, folder=folder.path, name=request["id"])
+
+
+def _reinforcement(grader: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of reinforcement: a batch is of prompts, compute is answers to each."""
+    found: dict[str, Any] = {"grader": grader}
+    if given["batch_size"] != "auto":
+        found["prompts"] = given["batch_size"]
+    if given.get("compute_multiplier", "auto") != "auto":
+        found["answers"] = max(2, round(_USUAL_ANSWERS * given["compute_multiplier"]))
+    return found
 
 
 def settled_project(folder: JobFolder) -> Project:
@@ -199,13 +217,13 @@ def settled_project(folder: JobFolder) -> Project:
             f"{bytes_text(machine.usable_bytes)} can be used",
             hint="close other programs, or choose a smaller base",
         )
-    given = folder.request["hyperparameters"]
+    given, spec_of = folder.request["hyperparameters"], project.spec
     row_tokens = max(1.0, data.tokens_per_epoch / max(1, len(data.rows)))
     rate, batch = given["learning_rate_multiplier"], given["batch_size"]
     training: dict[str, Any] = {}
     if rate != "auto":
         training["learning_rate"] = float(f"{derived.settings.learning_rate * rate:.4g}")
-    if batch != "auto":
+    if batch != "auto" and spec_of.objective.name != "grpo":
         training["batch_tokens"] = max(1, round(batch * row_tokens))
     spec = project.spec.model_copy(
         update={"training": project.spec.training.model_copy(update=training)}
@@ -246,8 +264,13 @@ class _Tell:
             case events.StepDone():
                 every = max(1, event.steps // _MOST_TOLD)
                 if event.step % every == 0 or event.step == event.steps:
+                    measured = {f"train_{name}": value for name, value in event.metrics.items()}
                     self._metrics(
-                        event.step, "training loss", train_loss=event.loss, **_finish(event)
+                        event.step,
+                        "training loss",
+                        train_loss=event.loss,
+                        **measured,
+                        **_finish(event),
                     )
             case events.Validated():
                 losses = {"valid_loss": event.loss, "full_valid_loss": event.loss}
