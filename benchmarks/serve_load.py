@@ -90,7 +90,7 @@ async def _client(number: int, web: httpx2.AsyncClient, url: str, end: float, se
 
 
 async def _read(answer: httpx2.Response, began: float, seen: Tally) -> None:
-    lines = []
+    lines: list[str] = []
     async for line in answer.aiter_lines():
         if not lines and answer.status_code == 200 and line.startswith("data:"):
             seen.first_s.append(time.monotonic() - began)

@@ -138,7 +138,7 @@ def test_a_grader_asks_a_model_here(client: openai.OpenAI) -> None:
 
 
 def _make_eval(client: openai.OpenAI) -> str:
-    schema = {"type": "object", "properties": {"answer": {"type": "string"}}}
+    schema: Any = {"type": "object", "properties": {"answer": {"type": "string"}}}
     made = client.evals.create(
         name="greetings",
         data_source_config={"type": "custom", "item_schema": schema},
@@ -162,18 +162,16 @@ def test_an_eval_asks_and_marks(client: openai.OpenAI) -> None:
     name = _make_eval(client)
     rows = [{"item": {"q": "Hello?", "answer": answer}} for answer in ("Hi there.", "No.")]
     rows.append({"item": {"answer": "no question"}})
-    run = client.evals.runs.create(
-        name,
-        data_source={
-            "type": "completions",
-            "model": "tiny",
-            "source": {"type": "file_content", "content": rows},  # type: ignore[typeddict-item]
-            "input_messages": {
-                "type": "template",
-                "template": [{"type": "message", "role": "user", "content": "{{item.q}}"}],
-            },
+    source: Any = {
+        "type": "completions",
+        "model": "tiny",
+        "source": {"type": "file_content", "content": rows},
+        "input_messages": {
+            "type": "template",
+            "template": [{"type": "message", "role": "user", "content": "{{item.q}}"}],
         },
-    )
+    }
+    run = client.evals.runs.create(name, data_source=source)
     found = _completed(client, name, run.id)
     assert found.status == "completed"
     counts = found.result_counts

@@ -282,7 +282,7 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], folder: JobFo
     with writing(folder.log):
         return os.posix_spawn(
             command[0],
-            command,
+            list(command),
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
