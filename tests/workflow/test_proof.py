@@ -225,6 +225,17 @@ def test_a_card_is_written_anew_from_what_was_measured(run: RunFolder, tmp_path:
         card_of("nothing")
 
 
+def test_several_training_files_have_a_hash_each(run: RunFolder, tmp_path: Path) -> None:
+    spec = json.loads(run.spec_file.read_text())
+    other = write_lines(tmp_path / "data" / "more.jsonl", [{"text": "a"}])
+    spec["data"]["train"] = {spec["data"]["train"]: 1.0, str(other): 2.0}
+    write_json(run.spec_file, spec)
+    path = write_card(run, _RESULT, no_sink)
+    assert path is not None
+    assert sorted(json.loads(Path(path).read_text())["data"]["files"]) == ["train 1", "train 2"]
+    assert verify_card(Path(path))["sound"]
+
+
 def test_keys_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("ed25519:short")
     for given in ("ed25519:", "nowhere", str(tmp_path / "key")):

@@ -40,8 +40,6 @@ _RESULTS = (
     "reasons",
     "scores",
     "gain",
-    "gain_low",
-    "gain_high",
     "p_value",
     "forgetting",
     "general_knowledge",
@@ -49,11 +47,10 @@ _RESULTS = (
     "preferences",
     "classification",
     "rewards",
+    "suites",
     "safety",
-    "memorised",
+    "canaries",
     "attempt",
-    "attempts",
-    "sealed",
     "recommendation",
     "base_unchanged",
 )
@@ -148,12 +145,14 @@ def _run_path(name: str) -> Path:
         raise RunError(f"there is no run `{name}`", hint="name a run or its folder")
     with open_registry() as registry, registry.reading() as session:
         model = known_model(session, name)
-        if model is not None and model.run is None:
+        if model is None:
+            return Path(find_run(session, name).path)
+        if model.run is None:
             raise RunError(
                 f"`{name}` was not made by a run, so nothing of it was sealed",
                 hint="cards are for models that `tunefork run` measured",
             )
-        return Path(find_run(session, model.run if model is not None else name).path)
+        return Path(find_run(session, model.run).path)
 
 
 def _body(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,6 +185,9 @@ def _public_name(base: str) -> str:
 
 def _data_hashes(spec: dict[str, Any]) -> dict[str, str]:
     places = {role: spec["data"].get(role) for role in ("train", "validation", "documents")}
+    if isinstance(places["train"], dict):  # several files, with their weights
+        files = places.pop("train")
+        places |= {f"train {number}": place for number, place in enumerate(files, start=1)}
     found = {role: _hash(Path(place)) for role, place in places.items() if place is not None}
     return {role: value for role, value in found.items() if value is not None}
 
@@ -220,7 +222,9 @@ def _beside(card: Path) -> dict[str, Path]:
     found = {"model": folder / "model"} if (folder / "model").is_dir() else {}
     if (folder / "record.json").is_file() and (folder / "spec.json").is_file():
         spec = read_json(folder / "spec.json")
-        places = {"base": spec["base"], "data": spec["data"]["train"], "golden": spec["golden"]}
+        places = {"base": spec["base"], "golden": spec["golden"]}
+        if isinstance(spec["data"]["train"], str):
+            places["data"] = spec["data"]["train"]
         found |= {name: Path(place) for name, place in places.items() if place is not None}
     return found
 

@@ -19,6 +19,7 @@ from tunefork.evaluation import (
     GoldenQuestion,
     Ladder,
     LossResult,
+    Memorised,
     PairedResult,
     Recommendation,
     break_even,
@@ -49,10 +50,12 @@ from tunefork.workflow.measure import (
     held_out_summary,
     measure,
 )
+from tunefork.workflow.memorised import memorised
 from tunefork.workflow.opened import open_model
 from tunefork.workflow.prepare import Prepared, prepare_again
 from tunefork.workflow.proof import write_card
 from tunefork.workflow.register import lineage_of, register_evaluation
+from tunefork.workflow.report_parts import data_findings
 from tunefork.workflow.rewards import Rewarded, rewarded
 from tunefork.workflow.run_report import Outcome, highlight, report_of, scores, side_by_side
 from tunefork.workflow.spec import Project
@@ -122,6 +125,8 @@ def run_project(
         base_unchanged,
         found.classified,
         found.rewarded,
+        found.memorised,
+        data_findings(trained.project, prepared, sink),
         time.perf_counter() - start,
     )
     return _written(outcome, sink)
@@ -152,6 +157,7 @@ class _Found:
     kept: Kept
     classified: Classified | None
     rewarded: Rewarded | None
+    memorised: Memorised | None
 
 
 def _measure(
@@ -180,6 +186,7 @@ def _measure(
     spent = tried.confidence if tried is not None else confidence
     classified = classification(opened.chat, prepared, sink)
     reward = rewarded(opened.chat, prepared, spent, sink)
+    by_heart = memorised(opened.chat, prepared, sink)
     if climb is not None:
         steps += climb.others()
     return _Found(
@@ -191,6 +198,7 @@ def _measure(
         compare_shown(base_shown, tuned_shown, asked, spent),
         classified,
         reward,
+        by_heart,
     )
 
 
@@ -284,6 +292,7 @@ def _result(outcome: Outcome, report_path: Path) -> dict[str, Any]:
         "preferences": compared.agreement.as_dict() if compared.agreement else None,
         "classification": outcome.classified.as_dict() if outcome.classified else None,
         "rewards": outcome.rewarded.as_dict() if outcome.rewarded else None,
+        "memorised": outcome.memorised.as_dict() if outcome.memorised else None,
         "attempt": asdict(outcome.attempt) if outcome.attempt else None,
         "base_unchanged": outcome.base_unchanged,
         "base_bytes": trained.run.record["base"]["bytes"],

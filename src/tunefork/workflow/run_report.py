@@ -8,8 +8,10 @@ from typing import Any
 from tunefork.core.units import bytes_text, count_text, duration_text
 from tunefork.evaluation import (
     Attempt,
+    DataFinding,
     Highlight,
     Ladder,
+    Memorised,
     Recommendation,
     Report,
     SideBySide,
@@ -20,6 +22,7 @@ from tunefork.workflow.classification import Classified
 from tunefork.workflow.measure import Compared, Questions
 from tunefork.workflow.preferences import preference_facts
 from tunefork.workflow.prepare import read_curve
+from tunefork.workflow.report_parts import read_remembered, suites_of
 from tunefork.workflow.rewards import Rewarded
 from tunefork.workflow.samples import reward_curves, shown_samples
 from tunefork.workflow.train import Trained, settings_of
@@ -40,6 +43,8 @@ class Outcome:
     base_unchanged: bool
     classified: Classified | None
     rewarded: Rewarded | None
+    memorised: Memorised | None
+    findings: tuple[DataFinding, ...]
     seconds: float
 
 
@@ -113,7 +118,10 @@ def report_of(outcome: Outcome, origin: dict[str, Any] | None) -> Report:
         recommendation=outcome.recommendation.reason if outcome.recommendation else "",
         ladder=outcome.ladder,
         chosen=outcome.recommendation.rung if outcome.recommendation else None,
-        suites=outcome.kept.suites,
+        suites=suites_of(outcome.kept),
+        remembered=read_remembered(trained.run.metrics),
+        memorised=outcome.memorised,
+        findings=outcome.findings,
         mask_preview=tuple(tuple((text, on) for text, on in row) for row in preview),
         curves=reward_curves(trained.run),
         samples=shown_samples(trained.run),
