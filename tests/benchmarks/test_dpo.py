@@ -35,6 +35,7 @@ def test_savings_do_not_change_what_is_learned(tmp_path: Path) -> None:
     model = load_model(find_base(str(base)))
     strategy = Lora(LoraSettings(rank=4))
     strategy.attach(model, 1)
+    (tmp_path / "adapter").mkdir()
     strategy.save(model, tmp_path / "adapter", find_base(str(base)))
     ids = list(range(4, 60))
     rows = [[*ids[:40], at % VOCABULARY, 5] for at in range(60, 68)]

@@ -69,8 +69,8 @@ def test_the_model_learns_to_write_labels_and_writes_nothing_else(
         tmp_path,
         base,
         objective={"name": "classify", "form": "generate", "out_of_scope": 0.2},
-        strategy={"name": "lora", "rank": 4},
-        training={"epochs": 10, "batch_tokens": 256, "learning_rate": 2e-2},
+        strategy="full",
+        training={"epochs": 20, "batch_tokens": 256, "learning_rate": 5e-3},
         golden=None,
     )
     write_lines(tmp_path / "train.jsonl", rows)

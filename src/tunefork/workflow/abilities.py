@@ -40,6 +40,7 @@ from tunefork.workflow.opened import DECODING
 from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.spec import Project
 
+_JUDGES = ("classify", "reward")  # objectives of models that give labels and numbers, no words
 # A refusal shows in its first words.
 _FIRST_WORDS = Decoding(max_new_tokens=40)
 _SECRET_TOKENS = 40
@@ -94,8 +95,9 @@ def abilities_of(project: Project, prepared: Prepared, sink: Sink) -> Abilities:
             sink(Noted(_left_out(suite)))
     name = spec.gate.canaries
     canaries = load_canaries(project.path(name)) if name else []
+    answers_in_words = spec.objective.name not in _JUDGES
     return Abilities(
-        tuple(load_safety()),
+        tuple(load_safety()) if answers_in_words else (),
         suites,
         tuple(_with_prompts(canaries, project, prepared)),
         prepared.kind == "text",
