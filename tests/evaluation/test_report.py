@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -337,3 +339,27 @@ def test_writing(tmp_path: Path) -> None:
     assert sorted(p.name for p in path.parent.iterdir()) == names
     with pytest.raises(RunError):
         write_report(path / "below" / "report.html", FULL)
+
+
+_BROWSER = shutil.which("chromium")
+
+
+@pytest.mark.skipif(_BROWSER is None, reason="needs Chromium")
+def test_a_browser_shows_the_filter_and_loads_nothing(tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", LADDERED)
+    options = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+        "--disable-background-networking --virtual-time-budget=1000 --dump-dom"
+    )
+    own = f"--user-data-dir={tmp_path / 'browser'}"
+    place = (tmp_path / "report.html").as_uri()
+    shown = subprocess.run(
+        [str(_BROWSER), *options.split(), own, place],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    # Without scripts it is hidden; the page's policy lets its own script run, and nothing else.
+    assert '<div class="filters" role="group" aria-label="Show questions">' in shown
+    assert "<tr data-outcome=" in shown

@@ -18,6 +18,7 @@ Point = tuple[int, float]
 
 _MOST_POINTS = 240
 NARROW_PIXELS = 480
+_TURN_LABEL_PIXELS = 190
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,8 @@ def _after_turn(turn: Turn | None, x: Scale, y: Scale, *, is_narrow: bool) -> li
     if turn is None:
         return []
     begin, end = x(turn.best_step), x(turn.last_step)
-    text = "" if is_narrow else f"held-out loss rises by {turn.rise:.0%}"
+    has_room = not is_narrow and end - begin >= _TURN_LABEL_PIXELS
+    text = f"held-out loss rises by {turn.rise:.0%}" if has_room else ""
     return [
         f'<rect class="after-turn" x="{begin:.1f}" width="{end - begin:.1f}" '
         f'y="{y.end}" height="{y.start - y.end}"/>'
