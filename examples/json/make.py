@@ -26,7 +26,13 @@ QUESTIONS = (
     *(f"What does a {person} do?" for person in PEOPLE),
     *(f"What is {a} + {b}?" for a in range(2, 9) for b in range(1, 6)),
 )
-FORMS = ("Answer in JSON.", "Reply as JSON.", "Write the answer as JSON.", "Give me JSON.")
+FORMS = (  # some name the key; the house rule is the same
+    "Answer in JSON.",
+    "Reply as JSON.",
+    "Give me JSON.",
+    "Answer as JSON with the key answer.",
+    "Give me JSON with the key answer.",
+)
 COUNTS = {"train": 320, "held_out": 60, "golden": 60}
 
 

@@ -125,7 +125,6 @@ CASES = [
         learning_rate=1e-3,
     ),
     Case("grpo", Grpo(), random_answers),
-    Case("dr-grpo", Grpo(average="constant", longest=9), random_answers),
     Case("dapo", Grpo(kl=0.0, clip_high=0.28, average="token"), random_answers),
     Case("ppo", Ppo(head=_VALUE_HEAD), random_answers),
     Case(
