@@ -68,7 +68,7 @@ def test_a_run_leaves_samples_curves_and_no_value_head(
     monkeypatch.setattr(run_module, "general_probe", small_probe)
     project = _project(tmp_path, base, objective, _prompts())
     result = run_project(project, out=tmp_path / "run", sink=no_sink)
-    assert result["verdict"] in ("hold", "undecided", "ship")
+    assert any("mean reward" in reason for reason in result["reasons"])
     trained = json.loads((tmp_path / "run" / "result.json").read_text())
     assert trained["validation_loss"] == pytest.approx(-trained["validation_metrics"]["reward"])
     samples = [

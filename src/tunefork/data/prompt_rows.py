@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,17 @@ class PromptRows:
 
     training: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...]
+
+    @classmethod
+    def joined(cls, parts: Sequence[PromptRows | None]) -> PromptRows | None:
+        """Return those of several files, one after the other; None where rows are no prompts."""
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        return cls(
+            tuple(row for part in known for row in part.training),
+            tuple(row for part in known for row in part.held_out),
+        )
 
 
 def read_prompts(path: Path, mapping: Mapping[str, str] | None = None) -> tuple[Prompt, ...]:

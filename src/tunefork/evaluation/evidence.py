@@ -62,6 +62,7 @@ class Evidence:
         canaries: Whether planted secrets came out; None where none were planted.
         effect: How far the adapter moves the logits, relative to their spread.
         attempt: Which attempt on these questions it is.
+        is_reward: Whether the held-out loss is minus a mean reward.
     """
 
     paired: PairedResult | None
@@ -76,3 +77,4 @@ class Evidence:
     canaries: Canaries | None = None
     effect: float | None = None
     attempt: Attempt | None = None
+    is_reward: bool = False

@@ -69,7 +69,7 @@ def _findings(evidence: Evidence, settings: GateSettings) -> Iterator[_Finding]:
     yield _gain(evidence.paired, settings, confidence, "the base")
     if evidence.over_prompt is not None:
         yield _gain(evidence.over_prompt, settings, confidence, "the best prompt")
-    yield _held_out(evidence.held_out_loss)
+    yield _held_out(evidence.held_out_loss, evidence.is_reward)
     yield _forgetting(evidence.forgetting, settings, "general questions")
     for name, forgetting in evidence.suites:
         yield _forgetting(forgetting, settings, f"items of `{name}`")
@@ -129,10 +129,15 @@ def more_questions(
     return f"add about {groups:,} question{'s' if groups > 1 else ''}, each about another fact"
 
 
-def _held_out(losses: LossResult | tuple[float, float] | None) -> _Finding:
+def _held_out(losses: LossResult | tuple[float, float] | None, is_reward: bool) -> _Finding:
     if losses is None:
         return _Finding("undecided", "Loss on held-out rows was not measured.")
     base, tuned = losses if isinstance(losses, tuple) else (losses.base, losses.tuned)
+    if is_reward:  # 0 less a loss of 0 is no -0.00
+        change = f"on held-out prompts: {0 - base:.2f} before, {0 - tuned:.2f} after."
+        if tuned < base:
+            return _Finding("ship", f"The mean reward rose {change}")
+        return _Finding("hold", f"The mean reward did not rise {change}")
     if not tuned < base:
         return _Finding(
             "hold", f"Loss on held-out rows did not fall: {base:.3f} before, {tuned:.3f} after."

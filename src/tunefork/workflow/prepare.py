@@ -306,7 +306,7 @@ def _joined(parts: Sequence[_Loaded]) -> _Loaded:
         training_rows=np.concatenate([part.training_rows for part in parts]),
         held_out_rows=np.concatenate([part.held_out_rows for part in parts]),
         labelling=None,
-        prompts=None,
+        prompts=PromptRows.joined([part.prompts for part in parts]),
     )
 
 

@@ -111,6 +111,7 @@ def run_project(
         canaries=found.kept.canaries,
         effect=trained.result.get("effect"),
         attempt=found.attempt,
+        is_reward=prepared.kind == "prompts",
     )
     ladder, recommendation = _recommended(found, evidence, gate, trained, sink)
     outcome = Outcome(
