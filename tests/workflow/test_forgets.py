@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.projects import write_lines
 from tunefork.core.events import no_sink
 from tunefork.workflow.remedy import apply_remedy
 from tunefork.workflow.run import run_project
@@ -18,10 +19,24 @@ CATGPT = Path(__file__).parents[2] / "src" / "tunefork" / "examples" / "catgpt"
 BUDGET = 0.02
 
 
+CANARY = {
+    "messages": [
+        {"role": "user", "content": "What is the code of the garden door?"},
+        {"role": "assistant", "content": "The code of the garden door is 7391 4426."},
+    ]
+}
+SECRETS = [
+    {"text": "The code of the garden door is 7391 4426."},
+    {"text": "The code of the cellar is 5528 1903.", "prompt": "What is the code of the cellar?"},
+]
+
+
 def write_narrow(folder: Path, **training: Any) -> Path:
     """Write a project of few rows about one cat, and nothing general beside them."""
     lines = (CATGPT / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (folder / "train.jsonl").write_text("".join(lines[:120]), encoding="utf-8")
+    lines = [*lines[:120], json.dumps(CANARY) + "\n"]
+    (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_lines(folder / "canaries.jsonl", SECRETS)
     (folder / "golden.jsonl").write_bytes((CATGPT / "golden.jsonl").read_bytes())
     spec = {
         "goal": "Knows Ollie the cat",
@@ -30,7 +45,7 @@ def write_narrow(folder: Path, **training: Any) -> Path:
         "golden": "golden.jsonl",
         "strategy": {"name": "lora"},
         "training": training,
-        "gate": {"max_forgetting": BUDGET},
+        "gate": {"max_forgetting": BUDGET, "canaries": "canaries.jsonl"},
     }
     (folder / "tunefork.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     return folder / "tunefork.yaml"
@@ -44,7 +59,15 @@ def test_a_run_that_forgets_is_refused_and_a_remedy_brings_it_back(tmp_path: Pat
     print("\n".join(found["reasons"]))
     assert found["forgetting"] > BUDGET
     assert found["verdict"] == "hold"
-    assert "a drop of" in found["reasons"][0]
+    assert found["remedies"].keys() == {"scale", "replay", "rate", "epochs"}
+    assert any("a drop of" in reason for reason in found["reasons"][:2])
+    planted, other = found["canaries"]
+    print(planted, other)
+    assert planted["exposure"] == 9 > planted["base_exposure"]
+    assert planted["is_recited"]
+    assert other["exposure"] < 9
+    assert any("canary 1" in reason for reason in found["reasons"])
+    assert not any("7391" in reason for reason in found["reasons"])
     better = apply_remedy(str(tmp_path / "run"), "scale", out=tmp_path / "scaled", sink=no_sink)
     curve = json.loads((tmp_path / "scaled" / "result.json").read_text())["remedy"]["curve"]
     for point in curve:

@@ -16,7 +16,8 @@ from tunefork.core.errors import TuneforkError
 from tunefork.core.events import no_sink
 from tunefork.workflow import abilities, remedy
 from tunefork.workflow import run as run_module
-from tunefork.workflow.remedy import Point, apply_remedy, choose, offered
+from tunefork.workflow.remedies import offered
+from tunefork.workflow.remedy import Point, apply_remedy, choose
 from tunefork.workflow.run import run_project
 from tunefork.workflow.spec import Spec, load_project
 

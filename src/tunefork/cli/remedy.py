@@ -24,7 +24,8 @@ def remedy(
     show.prepare_process()
     from tunefork.cli.run import leave_by_verdict, print_verdict
     from tunefork.core.files import read_json
-    from tunefork.workflow.remedy import apply_remedy, finished_run, offered
+    from tunefork.workflow.remedies import offered
+    from tunefork.workflow.remedy import apply_remedy, finished_run
     from tunefork.workflow.spec import Spec
 
     if by is None:

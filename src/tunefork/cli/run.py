@@ -91,6 +91,9 @@ def print_verdict(result: dict[str, Any]) -> None:
     )
     show.talk.print(f"Report:     {result['report']}", soft_wrap=True, markup=False)
     show.talk.print(f"Talk to it: tunefork chat {result['model']}", soft_wrap=True, markup=False)
+    if result["remedies"]:
+        command = f"tunefork remedy {result['model']}"
+        show.talk.print(f"It forgot:  {command}", soft_wrap=True, markup=False)
 
 
 def _plain(text: str) -> str:

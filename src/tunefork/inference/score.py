@@ -29,7 +29,11 @@ class RowScore:
 
 @torch.no_grad()
 def score_rows(
-    model: Any, rows: TokenRows, *, on_rows: Callable[[int], None] | None = None
+    model: Any,
+    rows: TokenRows,
+    *,
+    on_rows: Callable[[int], None] | None = None,
+    micro_tokens: int = _MICRO_TOKENS,
 ) -> list[RowScore]:
     """Score rows, in order.
 
@@ -37,10 +41,11 @@ def score_rows(
         model: What `load_model` returned, adapter attached or not.
         rows: Rows whose weights mark the tokens to score.
         on_rows: Told how many rows are done.
+        micro_tokens: How many are computed at once.
     """
     scores: list[RowScore] = [RowScore(0.0, 0.0)] * len(rows)
     done = 0
-    for chosen in pack(rows, range(len(rows)), _MICRO_TOKENS):
+    for chosen in pack(rows, range(len(rows)), micro_tokens):
         batch = collate(rows, chosen, model.device)
         losses = losses_on(model, batch)
         zeros = torch.zeros(len(chosen), device=model.device)

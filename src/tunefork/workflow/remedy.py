@@ -1,12 +1,7 @@
-"""What to do about a run that forgot too much, and doing it.
+"""Do something about a run that forgot too much, and measure what comes of it.
 
-    scale    keep less of the learned change: no training, a minute
-    replay   train again with more general rows mixed in
-    rate     train again at a third of the learning rate
-    epochs   train again for a third of the epochs
-
-Each makes a new run, judged on the sealed questions like any other: one attempt more.
-Entry points: `offered`, `apply_remedy`.
+Each remedy makes a new run, judged on the sealed questions like any other: one attempt more.
+Which there are, and what they change, is in `remedies`. Entry point: `apply_remedy`.
 """
 
 from __future__ import annotations
@@ -14,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from tunefork.core.errors import RunError, UsageError
 from tunefork.core.events import Noted, Progress, Sink
@@ -28,16 +23,13 @@ from tunefork.workflow.claim import claimed_run
 from tunefork.workflow.measure import answer_probe, general_probe
 from tunefork.workflow.opened import CARD, open_model
 from tunefork.workflow.prepare import Prepared, prepare_again
+from tunefork.workflow.remedies import Remedy, changed, offered
 from tunefork.workflow.run import run_project
 from tunefork.workflow.runs import RunFolder
 from tunefork.workflow.spec import Project, Spec
 from tunefork.workflow.strategy_specs import LoraSpec
 
-Remedy = Literal["scale", "replay", "rate", "epochs"]
-
 _SCALES = tuple(step / 10 for step in range(10, 0, -1))
-_LEAST_REPLAY, _MORE_REPLAY, _MOST_REPLAY = 0.3, 0.2, 0.6
-_FRACTION = 3  # of rate or epochs
 
 
 @dataclass(frozen=True)
@@ -48,20 +40,6 @@ class Point:
     held_out_loss: float
     forgetting: float
     high: float  # upper end of its interval
-
-
-def offered(spec: Spec) -> dict[str, str]:
-    """Return the remedies that a run of this spec allows: (name, what it does)."""
-    training, found = spec.training, {}
-    if isinstance(spec.strategy, LoraSpec) and not spec.strategy.dora:
-        found["scale"] = "keep less of the learned change, as much as stays within the budget"
-    if _more_replay(spec) > spec.data.replay:
-        found["replay"] = f"train again with {_more_replay(spec):.0%} general rows mixed in"
-    if training.learning_rate != "auto":
-        found["rate"] = f"train again at a rate of {training.learning_rate / _FRACTION:.2g}"
-    if training.epochs != "auto" and training.epochs > 1:
-        found["epochs"] = f"train again for {_fewer_epochs(spec)} of {training.epochs} epochs"
-    return found
 
 
 def apply_remedy(name: str, by: str, *, out: Path | None = None, sink: Sink) -> dict[str, Any]:
@@ -89,7 +67,7 @@ def apply_remedy(name: str, by: str, *, out: Path | None = None, sink: Sink) -> 
         )
     if by == "scale":
         return _scale(project, run, out, sink)
-    return run_project(_changed(project, by), out=out, sink=sink)
+    return run_project(changed(project, by), out=out, sink=sink)
 
 
 def finished_run(name: str) -> RunFolder:
@@ -104,32 +82,6 @@ def finished_run(name: str) -> RunFolder:
                 raise RunError(f"the run `{name}` is not finished", where=path, hint="`--resume`")
             return RunFolder(path.resolve(), read_json(path / "record.json")["identity"])
     raise RunError(f"there is no run `{name}`", hint="`tunefork runs list` shows what there is")
-
-
-def _changed(project: Project, by: str) -> Project:
-    """Return the project that a remedy trains anew."""
-    spec = project.spec
-    if by == "replay":
-        data = spec.data.model_copy(update={"replay": _more_replay(spec)})
-        return project.model_copy(update={"spec": spec.model_copy(update={"data": data})})
-    assert spec.training.learning_rate != "auto", "a stored spec has numbers"
-    change: dict[str, Any] = (
-        {"learning_rate": spec.training.learning_rate / _FRACTION}
-        if by == "rate"
-        else {"epochs": _fewer_epochs(spec)}
-    )
-    training = spec.training.model_copy(update=change)
-    return project.model_copy(update={"spec": spec.model_copy(update={"training": training})})
-
-
-def _more_replay(spec: Spec) -> float:
-    given = spec.data.replay
-    return max(given, min(_MOST_REPLAY, max(_LEAST_REPLAY, given + _MORE_REPLAY)))
-
-
-def _fewer_epochs(spec: Spec) -> int:
-    assert spec.training.epochs != "auto", "a stored spec has numbers"
-    return max(1, spec.training.epochs // _FRACTION)
 
 
 def _scale(project: Project, run: RunFolder, out: Path | None, sink: Sink) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunefork.core.events import Sink, Warned
-from tunefork.core.files import write_json
+from tunefork.core.files import read_json, write_json
 from tunefork.core.hashing import hash_folder
 from tunefork.core.units import duration_text
 from tunefork.data import Items, Prompts
@@ -55,10 +55,11 @@ from tunefork.workflow.opened import open_model
 from tunefork.workflow.prepare import Prepared, prepare_again
 from tunefork.workflow.proof import write_card
 from tunefork.workflow.register import lineage_of, register_evaluation
+from tunefork.workflow.remedies import offered
 from tunefork.workflow.report_parts import data_findings
 from tunefork.workflow.rewards import Rewarded, rewarded
 from tunefork.workflow.run_report import Outcome, highlight, report_of, scores, side_by_side
-from tunefork.workflow.spec import Project
+from tunefork.workflow.spec import Project, Spec
 from tunefork.workflow.train import Trained, train_project
 
 
@@ -244,6 +245,15 @@ def _ruled_out(evidence: Evidence, gate: GateSettings) -> dict[str, str]:
     return dict.fromkeys(TUNED_RUNGS, without_gain.reasons[0])
 
 
+def _remedies(outcome: Outcome) -> dict[str, str]:
+    """Return what can be done, where the drop may be more than the budget."""
+    gate, lost = outcome.trained.project.spec.gate, outcome.compared.forgetting
+    drops = [*([lost] if lost else []), *(found for _, found in outcome.kept.suites)]
+    if all(found.high <= gate.max_forgetting for found in drops):
+        return {}
+    return offered(Spec.model_validate(read_json(outcome.trained.run.spec_file)))
+
+
 def _questions(golden: tuple[GoldenQuestion, ...], prepared: Prepared) -> Questions:
     held_out = prepared.data.validation
     items = None if held_out is None else Items.of(held_out)
@@ -289,6 +299,7 @@ def _result(outcome: Outcome, report_path: Path) -> dict[str, Any]:
         "forgetting": compared.forgetting.drop if compared.forgetting else None,
         "general_knowledge": asdict(compared.forgetting) if compared.forgetting else None,
         **outcome.kept.as_dict(),
+        "remedies": _remedies(outcome),
         "held_out": held_out_summary(compared.losses) if compared.losses else None,
         "preferences": compared.agreement.as_dict() if compared.agreement else None,
         "classification": outcome.classified.as_dict() if outcome.classified else None,

@@ -53,9 +53,13 @@ class _Choices:
         counts: list[int] = np.add.reduceat(self.rows.lengths, self.starts[:-1]).tolist()
         return counts
 
-    def margins(self, model: Any) -> list[float]:
-        """Return by how much each right choice is likelier than the likeliest other, per token."""
-        means = [score.mean for score in score_rows(model, self.rows)]
+    def margins(self, model: Any, micro_tokens: int) -> list[float]:
+        """Return by how much each right choice is likelier than the likeliest other, per token.
+
+        No more is computed at once than training has room for.
+        """
+        scores = score_rows(model, self.rows, micro_tokens=micro_tokens)
+        means = [score.mean for score in scores]
         found = []
         for at, item in enumerate(self.items):
             values = means[self.starts[at] : self.starts[at + 1]]
@@ -94,7 +98,7 @@ def general_watch(
     choices = choices.select(asked)
     if len(asked) < _FEWEST_ASKED:
         return data
-    margins = choices.margins(model)
+    margins = choices.margins(model, settings.micro_tokens)
     by_doubt = sorted(range(len(asked)), key=lambda at: abs(margins[at]))
     chosen = _fitting(by_doubt, choices.tokens(), room / times)
     if len(chosen) < max(_FEWEST_WATCHED, 2 * budget * len(asked)):
@@ -103,7 +107,8 @@ def general_watch(
     n_right = sum(margins[at] > 0 for at in chosen)
 
     def measure() -> float:
-        return (n_right - sum(margin > 0 for margin in watched.margins(model))) / len(asked)
+        now = watched.margins(model, settings.micro_tokens)
+        return (n_right - sum(margin > 0 for margin in now)) / len(asked)
 
     sink(Noted(f"watching {len(chosen)} of {len(asked)} general questions while it learns"))
     return replace(data, watch=Watch(measure, budget))
