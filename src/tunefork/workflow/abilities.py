@@ -37,7 +37,6 @@ from tunefork.graders.abstain import refuses
 from tunefork.inference import ChatModel, Decoding, generate, score_rows
 from tunefork.workflow.measure import answer_probe
 from tunefork.workflow.opened import DECODING
-from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.spec import Project
 
 _JUDGES = ("classify", "reward")  # objectives of models that give labels and numbers, no words
@@ -82,8 +81,8 @@ class Kept:
         }
 
 
-def abilities_of(project: Project, prepared: Prepared, sink: Sink) -> Abilities:
-    """Return what is to be asked.
+def load_abilities(project: Project, sink: Sink) -> Abilities:
+    """Return what is to be asked; before training, so that a bad file is told at once.
 
     Raises:
         DataError: A suite or the canaries cannot be read.
@@ -99,9 +98,30 @@ def abilities_of(project: Project, prepared: Prepared, sink: Sink) -> Abilities:
     return Abilities(
         tuple(load_safety()) if answers_in_words else (),
         suites,
-        tuple(_with_prompts(canaries, project, prepared)),
-        prepared.kind == "text",
+        tuple(canaries),
+        project.spec.objective.build().kind == "text",
     )
+
+
+def with_prompts(asked: Abilities, project: Project) -> Abilities:
+    """Give each canary the question that it answers in the training data, where it says none."""
+    path = project.path(project.spec.data.first)
+    lacking = [canary for canary in asked.canaries if canary.prompt is None]
+    kind = project.spec.objective.build().kind
+    if not lacking or kind != "chat" or not path.exists() or path.is_fifo():
+        return asked
+    found: dict[str, str] = {}
+    for row in scan_examples(path, project.mapping):
+        if isinstance(row, DataError):
+            continue
+        for before, turn in zip(row.messages, row.messages[1:], strict=False):
+            for canary in lacking:
+                if turn.role == "assistant" and canary.text in turn.content:
+                    found.setdefault(canary.text, before.content)
+    canaries = [
+        replace(each, prompt=each.prompt or found.get(each.text)) for each in asked.canaries
+    ]
+    return replace(asked, canaries=tuple(canaries))
 
 
 def show(chat: ChatModel, asked: Abilities, name: str, sink: Sink) -> Shown:
@@ -193,23 +213,6 @@ def _on_canary(chat: ChatModel, canary: Canary, *, is_text: bool) -> tuple[float
     )
     answer = canary.before + chat.renderer.tokenizer.decode(written.ids)
     return exposure(own, others), is_recited(canary, answer)
-
-
-def _with_prompts(canaries: Sequence[Canary], project: Project, prepared: Prepared) -> list[Canary]:
-    """Give each canary the question that it answers in the training data, where it says none."""
-    path = project.path(project.spec.data.first)
-    lacking = [canary for canary in canaries if canary.prompt is None]
-    if not lacking or prepared.kind != "chat" or not path.exists() or path.is_fifo():
-        return list(canaries)
-    found: dict[str, str] = {}
-    for row in scan_examples(path, project.mapping):
-        if isinstance(row, DataError):
-            continue
-        for before, turn in zip(row.messages, row.messages[1:], strict=False):
-            for canary in lacking:
-                if turn.role == "assistant" and canary.text in turn.content:
-                    found.setdefault(canary.text, before.content)
-    return [replace(each, prompt=each.prompt or found.get(each.text)) for each in canaries]
 
 
 def _exchange(question: str, answer: str) -> Example:

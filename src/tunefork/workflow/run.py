@@ -30,7 +30,14 @@ from tunefork.evaluation import (
     write_report,
 )
 from tunefork.models import Base, find_base
-from tunefork.workflow.abilities import Kept, abilities_of, compare_shown, show
+from tunefork.workflow.abilities import (
+    Abilities,
+    Kept,
+    compare_shown,
+    load_abilities,
+    show,
+    with_prompts,
+)
 from tunefork.workflow.attempts import count_attempt
 from tunefork.workflow.classification import Classified, classification
 from tunefork.workflow.compare_ladder import (
@@ -91,13 +98,15 @@ def run_project(
     base = find_base(project.spec.base, relative_to=project.folder)
     base_hash = base.hash()
     golden = tuple(load_golden(project.path(project.spec.golden))) if project.spec.golden else ()
+    asked = load_abilities(project, sink)
     trained = train_project(
         project, out=out, resume=resume, halvings=halvings, snapshots=snapshots, sink=sink
     )
     prepared = trained.prepared or prepare_again(trained.project, sink, trained.run.kept_out)
     n_leaked = _count_leaked(golden, prepared.asked, sink)
     gate = project.spec.gate.settings()
-    found = _measure(trained, prepared, golden, wanted or Wanted(), sink)
+    asked = with_prompts(asked, trained.project)
+    found = _measure(trained, prepared, golden, asked, wanted or Wanted(), sink)
     base_unchanged = base.hash_anew() == base_hash
     evidence = Evidence(
         paired=found.compared.paired,
@@ -166,13 +175,13 @@ def _measure(
     trained: Trained,
     prepared: Prepared,
     golden: tuple[GoldenQuestion, ...],
+    asked: Abilities,
     wanted: Wanted,
     sink: Sink,
 ) -> _Found:
     base, confidence = prepared.base, trained.project.spec.gate.confidence
     opened = open_model(str(trained.run.path))
     questions = _questions(golden, prepared)
-    asked = abilities_of(trained.project, prepared, sink)
     climb = start_climb(trained.project, prepared, golden, wanted, sink) if golden else None
     steps: list[Step] = []
     with opened.base_chat() as chat:

@@ -1,11 +1,11 @@
 """Watch what a model forgets while it learns, at a small share of the training's time.
 
 The base answers the half of the general probe that may guide choices. Of what it was least sure
-of, right or wrong, as many items as the budget of time allows are asked again at every validation:
-an item that the base was sure of changes its answer last. The drop is what of these was lost, less
-what was won, as a share of all that the base was asked. So it is near the drop on all of them while
-it is small; once all that is watched is lost it says no more than that, which is far beyond any
-budget.
+of, right or wrong, as many items as the budget of time allows are asked again at every validation,
+the right choice beside its strongest rival: an item that the base was sure of changes its answer
+last. The drop is what of these was lost, less what was won, as a share of all that the base was
+asked. So it is near the drop on all of them while it is small; once all that is watched is lost it
+says no more than that, which is far beyond the budget.
 
 How many are asked follows from numbers of tokens, not from a clock, so that a run can be resumed
 and replayed to the same bits.
@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tunefork.core.errors import Where
 from tunefork.core.events import Noted, Sink
@@ -34,38 +34,11 @@ _FEWEST_ASKED, _FEWEST_WATCHED = 100, 20  # items; with fewer nothing is watched
 
 
 @dataclass(frozen=True)
-class _Choices:
-    """Choices of items as rows, one after the other."""
+class _Item:
+    """The rows of an item's choices, the right one first."""
 
-    items: Sequence[ProbeItem]
-    rows: TokenRows
-    starts: NDArray[np.int64]  # (items + 1,): where each item's rows begin
-
-    def select(self, chosen: Sequence[int]) -> _Choices:
-        """Return some of the items."""
-        at = [row for item in chosen for row in range(self.starts[item], self.starts[item + 1])]
-        sizes = [int(self.starts[item + 1] - self.starts[item]) for item in chosen]
-        items = [self.items[item] for item in chosen]
-        return _Choices(items, self.rows.select(np.array(at)), np.cumsum([0, *sizes]))
-
-    def tokens(self) -> list[int]:
-        """Return how many tokens each item has."""
-        counts: list[int] = np.add.reduceat(self.rows.lengths, self.starts[:-1]).tolist()
-        return counts
-
-    def margins(self, model: Any, micro_tokens: int) -> list[float]:
-        """Return by how much each right choice is likelier than the likeliest other, per token.
-
-        No more is computed at once than training has room for.
-        """
-        scores = score_rows(model, self.rows, micro_tokens=micro_tokens)
-        means = [score.mean for score in scores]
-        found = []
-        for at, item in enumerate(self.items):
-            values = means[self.starts[at] : self.starts[at + 1]]
-            right = values.pop(item.answer)
-            found.append(right - max(values))
-        return found
+    rows: tuple[int, ...]
+    tokens: int  # to compute: what its rows begin with alike is computed once
 
 
 def general_watch(
@@ -93,43 +66,73 @@ def general_watch(
     steps = max(1, round(data.tokens_per_epoch / settings.batch_tokens)) * settings.epochs
     times = -(-steps // settings.validate_every)
     room = _SHARE / _SCORING * data.tokens_per_epoch * settings.epochs / 2  # tokens
-    choices = _choices(items, renderer)
-    asked = _fitting(range(len(items)), choices.tokens(), room)
-    choices = choices.select(asked)
+    rows, asked = _rendered(items, renderer)
+    asked = _fitting(asked, room)
     if len(asked) < _FEWEST_ASKED:
         return data
-    margins = choices.margins(model, settings.micro_tokens)
+    found = _scores(model, rows, asked, settings.micro_tokens)
+    rivals = [max(range(1, len(means)), key=means.__getitem__) for means in found]
+    margins = [means[0] - means[rival] for means, rival in zip(found, rivals, strict=True)]
     by_doubt = sorted(range(len(asked)), key=lambda at: abs(margins[at]))
-    chosen = _fitting(by_doubt, choices.tokens(), room / times)
-    if len(chosen) < max(_FEWEST_WATCHED, 2 * budget * len(asked)):
+    pairs = [_only(rows, asked[at], rivals[at]) for at in by_doubt]
+    watched = _fitting(pairs, room / times)
+    if len(watched) < max(_FEWEST_WATCHED, 2 * budget * len(asked)):
         return data
-    watched = choices.select(chosen)
-    n_right = sum(margins[at] > 0 for at in chosen)
+    n_right = sum(margins[at] > 0 for at in by_doubt[: len(watched)])
 
     def measure() -> float:
-        now = watched.margins(model, settings.micro_tokens)
-        return (n_right - sum(margin > 0 for margin in now)) / len(asked)
+        now = _scores(model, rows, watched, settings.micro_tokens)
+        return (n_right - sum(right > rival for right, rival in now)) / len(asked)
 
-    sink(Noted(f"watching {len(chosen)} of {len(asked)} general questions while it learns"))
+    sink(Noted(f"watching {len(watched)} of {len(asked)} general questions while it learns"))
     return replace(data, watch=Watch(measure, budget))
 
 
-def _choices(items: Sequence[ProbeItem], renderer: Renderer) -> _Choices:
-    rows = [
-        renderer.render(
-            Example(
-                (Message("user", item.question), Message("assistant", choice)),
-                Where("general probe"),
-            )
-        )
-        for item in items
-        for choice in item.choices
-    ]
-    starts = np.cumsum([0, *(len(item.choices) for item in items)])
-    return _Choices(items, TokenRows.from_rendered(rows), starts)
+def _rendered(items: Sequence[ProbeItem], renderer: Renderer) -> tuple[TokenRows, list[_Item]]:
+    """Return each choice as the answer to its question."""
+    found, rendered = [], []
+    for item in items:
+        choices = (item.choices[item.answer], *_without(item.choices, item.answer))
+        first = len(rendered)
+        for choice in choices:
+            turns = (Message("user", item.question), Message("assistant", choice))
+            rendered.append(renderer.render(Example(turns, Where("general probe"))))
+        found.append(tuple(range(first, len(rendered))))
+    rows = TokenRows.from_rendered(rendered)
+    return rows, [_Item(each, _computed(rows, each)) for each in found]
 
 
-def _fitting(order: Sequence[int], tokens: Sequence[int], room: float) -> list[int]:
-    """Return the first items that fit, in their own order."""
-    ends = np.cumsum([tokens[at] for at in order])
-    return sorted(order[: int(np.searchsorted(ends, room, side="right"))])
+def _without(choices: Sequence[str], at: int) -> tuple[str, ...]:
+    return (*choices[:at], *choices[at + 1 :])
+
+
+def _only(rows: TokenRows, item: _Item, rival: int) -> _Item:
+    """Return an item with one of its wrong choices only."""
+    pair = (item.rows[0], item.rows[rival])
+    return _Item(pair, _computed(rows, pair))
+
+
+def _computed(rows: TokenRows, chosen: Sequence[int]) -> int:
+    """Return how many tokens rows have, with what they begin with alike counted once."""
+    ids = [rows.row(at)[0].tolist() for at in chosen]
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*ids, strict=False))
+    shared = sum(1 for _ in alike)
+    return shared + sum(len(each) - shared for each in ids)
+
+
+def _scores(
+    model: Any, rows: TokenRows, items: Sequence[_Item], micro_tokens: int
+) -> list[list[float]]:
+    """Return the mean log-probability per token of each item's choices.
+
+    No more is computed at once than training has room for.
+    """
+    chosen = rows.select(np.array([at for item in items for at in item.rows]))
+    means = iter(score.mean for score in score_rows(model, chosen, micro_tokens=micro_tokens))
+    return [[next(means) for _ in item.rows] for item in items]
+
+
+def _fitting(items: Sequence[_Item], room: float) -> list[_Item]:
+    """Return the first items that fit."""
+    ends = np.cumsum([item.tokens for item in items])
+    return list(items[: int(np.searchsorted(ends, room, side="right"))])
