@@ -23,7 +23,7 @@ from tunefork.workflow.forgetting import measure_model
 from tunefork.workflow.run import run_project
 from tunefork.workflow.spec import load_project
 
-SUITES = {
+SUITES: dict[str, list[dict[str, Any]]] = {
     "choices": [{"question": f"is it {n}?", "choices": ["yes", "no"], "answer": 0} for n in "abc"],
     "pairs": [{"sentence_good": f"{n} naps.", "sentence_bad": f"{n} nap."} for n in "abcd"],
     "followed": [

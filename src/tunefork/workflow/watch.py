@@ -22,7 +22,7 @@ import numpy as np
 
 from tunefork.core.errors import Where
 from tunefork.core.events import Noted, Sink
-from tunefork.data import Example, Message, Renderer, TokenRows
+from tunefork.data import Example, Message, Rendered, Renderer, TokenRows
 from tunefork.evaluation import ProbeItem
 from tunefork.inference import score_rows
 from tunefork.training import TrainingData, TrainSettings, Watch
@@ -90,7 +90,8 @@ def general_watch(
 
 def _rendered(items: Sequence[ProbeItem], renderer: Renderer) -> tuple[TokenRows, list[_Item]]:
     """Return each choice as the answer to its question."""
-    found, rendered = [], []
+    found: list[tuple[int, ...]] = []
+    rendered: list[Rendered] = []
     for item in items:
         choices = (item.choices[item.answer], *_without(item.choices, item.answer))
         first = len(rendered)
