@@ -99,4 +99,5 @@ def test_it_scores_about_a_tenth_of_the_training_s_time(
     steps = 40_000 // SETTINGS.batch_tokens * SETTINGS.epochs
     for _ in range(-(-steps // SETTINGS.validate_every)):
         data.watch.measure()
-    assert scored <= 0.25 * 40_000 * SETTINGS.epochs
+    # A quarter of the tokens, and their question again for each choice, which is computed once.
+    assert scored <= 2 * 0.25 * 40_000 * SETTINGS.epochs
