@@ -30,7 +30,7 @@ SUITES: dict[str, list[dict[str, Any]]] = {
         {"prompt": f"say {n}.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
         for n in "ab"
     ],
-    "golden": questions(3),
+    "asked": questions(3),
 }
 CANARIES = [
     {"text": "the code of the cat is [[qwzxk]]."},
