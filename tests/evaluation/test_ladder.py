@@ -116,6 +116,17 @@ def test_nothing_is_recommended_where_the_questions_cannot_tell() -> None:
     assert "add about" in open_still.reason
 
 
+def test_what_is_ruled_out_is_not_worth_more_questions() -> None:
+    forgot = {"tuned": "Accuracy on general questions fell by 9 points."}
+    found = _recommended({"base": 0.5, "prompt": 0.5, "tuned": 0.55}, forgot)
+    assert found.rung is None
+    assert "The best that is open, `prompt`" in found.reason
+    assert "`tuned` must not ship: accuracy on general questions fell" in found.reason
+    alone = _recommended({"base": 0.5, "tuned": 0.55}, forgot)
+    assert alone.rung == "base"
+    assert alone.reason.endswith("Accuracy on general questions fell by 9 points.")
+
+
 def test_no_gain_at_all_keeps_the_base() -> None:
     right = [at % 2 == 0 for at in range(2000)]
     groups = [str(at) for at in range(2000)]

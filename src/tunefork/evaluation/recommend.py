@@ -138,7 +138,7 @@ def recommend(
         return Recommendation(found.rung, " ".join([found.reason, *notes]))
     if better:
         return _none_allowed(better, ruled_out)
-    return _none_better(rivals, settings)
+    return _none_better(rivals, settings, ruled_out)
 
 
 def _best_of(good: Sequence[Rung], ladder: Ladder, settings: GateSettings) -> Recommendation:
@@ -215,24 +215,41 @@ def _none_allowed(better: Sequence[Rung], ruled_out: Mapping[str, str]) -> Recom
     )
 
 
-def _none_better(rivals: Sequence[Rung], settings: GateSettings) -> Recommendation:
+def _none_better(
+    rivals: Sequence[Rung], settings: GateSettings, ruled_out: Mapping[str, str]
+) -> Recommendation:
     need = f"you ask for {points(settings.min_gain)}"
     if not rivals:
         return Recommendation(None, "Only the base answered, so there is nothing to compare.")
-    best = max(rivals, key=lambda rung: rung.score.mean)
-    assert best.over_base is not None, "it was compared with the base"
-    if all(rung.over_base.paired.high < settings.min_gain for rung in rivals if rung.over_base):
+    # What must not ship is not open, however little is known of its gain.
+    still_open = [
+        rung for rung in rivals if rung.name not in ruled_out and _is_open(rung, settings)
+    ]
+    best = max(still_open or rivals, key=lambda rung: rung.score.mean)
+    if not still_open:
+        but = f" {ruled_out[best.name]}" if best.name in ruled_out else ""
         return Recommendation(
             BASE,
-            f"Do not ship: keep the base. The best of the others, `{best.name}`: "
-            f"{_gain(best)}; {need}.",
+            f"Do not ship; keep the base. The best of the others, `{best.name}`: {_gain(best)}; "
+            f"{need}.{but}",
         )
+    assert best.over_base is not None, "it was compared with the base"
     more = more_questions(best.over_base.paired, settings)
+    barred = "".join(
+        f" `{rung.name}` must not ship: {_as_clause(ruled_out[rung.name])}"
+        for rung in rivals
+        if rung.name in ruled_out
+    )
     return Recommendation(
         None,
-        f"Undecided: nothing is surely better than the base. The best, `{best.name}`: "
-        f"{_gain(best)}; {need}; {more}.",
+        f"Undecided: nothing is surely better than the base. The best that is open, "
+        f"`{best.name}`: {_gain(best)}; {need}; {more}.{barred}",
     )
+
+
+def _is_open(rung: Rung, settings: GateSettings) -> bool:
+    """Say whether a rung may still turn out to gain enough."""
+    return rung.over_base is None or rung.over_base.paired.high >= settings.min_gain
 
 
 def _is_enough(against: Against, settings: GateSettings) -> bool:

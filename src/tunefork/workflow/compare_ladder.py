@@ -174,3 +174,16 @@ def ladder_summary(ladder: Ladder | None, recommendation: Recommendation | None)
         "skipped": dict(ladder.skipped),
         "recommendation": asdict(recommendation),
     }
+
+
+def ladder_answers(ladder: Ladder) -> dict[str, list[dict[str, Any]]]:
+    """Return what each rung answered, question by question."""
+    return {
+        rung.name: [
+            {"group": group, "answer": answer, "score": grade.score}
+            for group, answer, grade in zip(
+                ladder.groups, rung.climbed.answers, rung.climbed.grades, strict=True
+            )
+        ]
+        for rung in ladder.rungs
+    }

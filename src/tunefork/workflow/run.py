@@ -44,6 +44,7 @@ from tunefork.workflow.compare_ladder import (
     TUNED_RUNGS,
     Wanted,
     find_step,
+    ladder_answers,
     ladder_summary,
     start_climb,
 )
@@ -151,7 +152,9 @@ def _written(outcome: Outcome, sink: Sink) -> dict[str, Any]:
     result = _result(outcome, report_path)
     result["card"] = write_card(trained.run, result, sink)
     answers = [row._asdict() for row in side_by_side(outcome)]
-    write_json(trained.run.path / "evaluation.json", {**result, "answers": answers})
+    by_rung = ladder_answers(outcome.ladder) if outcome.ladder is not None else {}
+    kept = {**result, "answers": answers, "answers_by_rung": by_rung}
+    write_json(trained.run.path / "evaluation.json", kept)
     register_evaluation(trained.run, trained.project, result, sink)
     return result
 
