@@ -49,9 +49,10 @@ def test_adapters_of_all_kinds_in_one_batch_answer_as_each_alone(tmp_path: Path)
         answers = [ids_of(ticket) for ticket in tickets]
         assert set(engine.pool.resident) == set(folders)
     bank = Bank(packed_model("llama"))
-    numbers = {None: 0} | {key: bank.add(folder) for key, folder in folders.items()}
-    for prompt, key, answer in zip(asked, keys, answers, strict=True):
-        alone = generate(bank.model, [prompt], {2}, Decoding(10), adapters=[numbers[key]])
+    numbers: dict[str | None, int] = {None: 0}
+    numbers |= {name: bank.add(folder) for name, folder in folders.items()}
+    for prompt, wanted, answer in zip(asked, keys, answers, strict=True):
+        alone = generate(bank.model, [prompt], {2}, Decoding(10), adapters=[numbers[wanted]])
         assert answer == list(alone[0].ids)
 
 

@@ -17,9 +17,10 @@ def _asked(keys: list[Any]) -> list[Request]:
     lengths = (5, 1, 33, 7, 70, 20, 3, 64)
     found = []
     for at, prompt in enumerate(prompts(lengths) * 3):
-        how = {"temperature": (0.0, 0.8, 1.3)[at % 3], "top_p": (1.0, 0.9)[at % 2], "seed": at}
-        penalties = {"presence_penalty": 0.5, "frequency_penalty": 0.3} if at % 4 == 0 else {}
-        found.append(ask(prompt, keys[at % len(keys)], n_logprobs=2, **how, **penalties))
+        how: dict[str, Any] = {"temperature": (0.0, 0.8, 1.3)[at % 3], "top_p": (1.0, 0.9)[at % 2]}
+        if at % 4 == 0:
+            how |= {"presence_penalty": 0.5, "frequency_penalty": 0.3}
+        found.append(ask(prompt, keys[at % len(keys)], n_logprobs=2, seed=at, **how))
     return found
 
 

@@ -65,7 +65,7 @@ def test_adapters_leave_and_come_back(tmp_path: Path) -> None:
     with running(tmp_path, budget_bytes=budget) as engine:
         for key, folder in folders.items():
             engine.pool.register(key, folder)
-        first = {}
+        first: dict[str, list[int]] = {}
         for key in [*folders, *folders]:
             answer = ids_of(engine.submit(ask(prompts()[2], key, n_logprobs=0)))
             assert first.setdefault(key, answer) == answer
@@ -184,7 +184,7 @@ def test_a_failed_engine_says_so_to_all(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_request_leaves_and_frees_its_place(tmp_path: Path) -> None:
-    endless = {"max_tokens": 100, "logit_bias": {END: -100.0}}
+    endless: dict[str, Any] = {"max_tokens": 100, "logit_bias": {END: -100.0}}
     with running(tmp_path, settings=EngineSettings(rows=16)) as engine:
         tickets = [engine.submit(ask([5], **endless)) for _ in range(40)]
         for ticket in tickets[1:]:

@@ -20,7 +20,7 @@ from tunefork.core.errors import InputError
 
 _BITS = 32
 # Without a bound a model may go on indenting until its tokens are used up.
-_SPACE = {"whitespace_pattern": r"[ \n\r\t]{1,20}"}
+_SPACE = r"[ \n\r\t]{1,20}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def json_schema(schema: dict[str, Any]) -> Constraint:
         InputError: The schema is none, or says what cannot be enforced.
     """
     try:
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, _SPACE)
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(
+            schema, {"whitespace_pattern": _SPACE}
+        )
     except (ValueError, TypeError, RecursionError) as error:
         raise _bad("JSON schema", str(error)) from error
     return _checked(grammar, "JSON schema")

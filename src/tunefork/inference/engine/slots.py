@@ -40,6 +40,8 @@ class Slots:
             return
         capacity = max(256, 2 * self.capacity, up_to(length, KEYS))
         for index, pair in self._layers.items():  # one at a time: twice the room of one layer
+            if pair[0].shape[2] >= capacity:  # from an attempt that ran out of memory
+                continue
             grown = []
             for states in pair:
                 more = states.new_zeros(*states.shape[:2], capacity, states.shape[3])
