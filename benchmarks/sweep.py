@@ -27,6 +27,7 @@ from tunefork.workflow.spec import Spec, load_project
 from tunefork.workflow.sweep_grid import expand, parse_axes
 
 _OVER = ("learning_rate=3e-4,1e-3,2.5e-3,6e-3", "rank=4,16")
+_BATCH = 1536  # tokens
 _MOST_TIME = 0.5  # of the full runs'
 
 
@@ -114,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on with the newest measurement")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
     options = parser.parse_args(arguments)
-    spec = standing_alone(load_project(CATGPT), training={"epochs": options.epochs})
+    training = {"epochs": options.epochs, "batch_tokens": _BATCH}
+    spec = standing_alone(load_project(CATGPT), training=training)
     record = measure(spec, _OVER, work_folder("sweep", is_resumed=options.resume))
     write_json(options.out / "sweep.json", record)
     write_text(options.out / "sweep.md", markdown(record))
