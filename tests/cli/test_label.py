@@ -158,7 +158,7 @@ def test_agreement_in_words_and_as_json(pairs: Path) -> None:
         (["--prompts", "P", "--model", "tiny", "--model", "nobody"], "no model and no run called"),
         (["--prompts", "E", "--model", "tiny", "--model", "b"], "the file is empty"),
         (["--prompts", "missing", "--model", "tiny", "--model", "b"], "missing"),
-        (["--answers", "P"], "no known format"),
+        (["--answers", "P"], "holds no two answers"),
         (["--answers", "A", "--rater", ""], "name is empty"),
         (["--answers", "A", "--out", "x.csv"], "no name for JSON lines"),
         (["stray.jsonl"], "stands alone"),
