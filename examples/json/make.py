@@ -27,11 +27,11 @@ QUESTIONS = (
     *(f"What is {a} + {b}?" for a in range(2, 9) for b in range(1, 6)),
 )
 FORMS = (  # some name the key; the house rule is the same
-    "Answer in JSON.",
-    "Reply as JSON.",
-    "Give me JSON.",
-    "Answer as JSON with the key answer.",
-    "Give me JSON with the key answer.",
+    "{question} Answer in JSON.",
+    "{question} Reply as JSON.",
+    "Give me JSON: {question}",
+    '{question} Answer as a JSON object with the key "answer".',
+    "Give me JSON with the key answer: {question}",
 )
 COUNTS = {"train": 320, "held_out": 60, "golden": 60}
 
@@ -56,7 +56,7 @@ def prompts() -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for part, count in COUNTS.items():
         asked = [parts[part][at % len(parts[part])] for at in range(count)]
-        rows = [(f"{question} {rng.choice(FORMS)}", question) for question in asked]
+        rows = [(rng.choice(FORMS).format(question=question), question) for question in asked]
         found[part] = list(dict.fromkeys(rows))
     return found
 
