@@ -34,6 +34,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "dpo": ("preference",),
     "grpo": ("prompts", "chat", "preference"),
 }
+_USUAL_LENGTH = 128  # tokens of an answer that reinforcement draws, where there is room
 _USUAL_ANSWERS = 8  # that reinforcement draws to a prompt
 _SPEC = "spec.json"
 
@@ -156,6 +157,8 @@ def run_job(folder: JobFolder, halvings: int) -> dict[str, Any]:
 
 def first_project(folder: JobFolder) -> Project:
     """Return what a job asks for as a project, with what the rules derive left to them."""
+    from tunefork.models import find_base
+
     request = folder.request
     method = request["method"]["type"]
     given = request["hyperparameters"]
@@ -163,7 +166,8 @@ def first_project(folder: JobFolder) -> Project:
     if given.get("beta", "auto") != "auto":
         objective["beta"] = given["beta"]
     if method == "reinforcement":
-        objective |= _reinforcement(request["method"][method]["grader"], given)
+        grader = request["method"][method]["grader"]
+        objective |= _reinforcement(grader, given, find_base(request["base"]).max_length)
     spec = Spec.model_validate(
         {
             "goal": request["tuned"],
@@ -180,9 +184,16 @@ def first_project(folder: JobFolder) -> Project:
     return Project(spec=spec, folder=folder.path, name=request["id"])
 
 
-def _reinforcement(grader: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of reinforcement: a batch is of prompts, compute is answers to each."""
+def _reinforcement(
+    grader: dict[str, Any], given: dict[str, Any], longest: int | None
+) -> dict[str, Any]:
+    """Return the settings of reinforcement: a batch is of prompts, compute is answers to each.
+
+    An answer takes a quarter of the base's longest row at most, so that prompts have room.
+    """
     found: dict[str, Any] = {"grader": grader}
+    if longest is not None and longest < 4 * _USUAL_LENGTH:
+        found["max_tokens"] = max(1, longest // 4)
     if given["batch_size"] != "auto":
         found["prompts"] = given["batch_size"]
     if given.get("compute_multiplier", "auto") != "auto":
