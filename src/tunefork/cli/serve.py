@@ -8,6 +8,9 @@ import typer
 
 from tunefork.core.errors import UsageError
 
+# Longer than a client waits between two requests: one that comes as its connection ends is lost.
+_KEEP_ALIVE_S = 180
+
 
 def serve(
     base: Annotated[
@@ -50,7 +53,13 @@ def serve(
     check_address(host, settings.access)
     with show.TalkSink() as sink, serving(settings, sink) as app:
         config = uvicorn.Config(
-            app, host, port, log_level="warning", timeout_graceful_shutdown=10, server_header=False
+            app,
+            host,
+            port,
+            log_level="warning",
+            timeout_graceful_shutdown=10,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            server_header=False,
         )
         server = uvicorn.Server(config)
         listening = config.bind_socket()
