@@ -88,10 +88,11 @@ def test_it_scores_about_a_tenth_of_the_training_s_time(
 ) -> None:
     scored = 0
 
-    def counted(model: Any, given: TokenRows) -> Any:
+    def counted(model: Any, given: TokenRows, *, micro_tokens: int) -> Any:
         nonlocal scored
         scored += given.n_tokens
-        return score_rows(model, given)
+        assert micro_tokens == SETTINGS.micro_tokens  # no more at once than training has room for
+        return score_rows(model, given, micro_tokens=micro_tokens)
 
     monkeypatch.setattr("tunefork.workflow.watch.score_rows", counted)
     data = watched(chat, 40_000)
