@@ -2,14 +2,14 @@
 
 DATA holds `bitext_customer_support` and `hh_rlhf_harmless_test`. Two kinds of pairs:
 
-- **support**: the reply that a customer's question was given, against the reply to a question of
-  another intent. 4,513 of the 4,514 replies differ, each is the better one once and about as often
-  the worse one, so nothing but the question tells which it is. A fifth of the questions, and all
+- **support**: how the reply to a customer's question begins, its first sentence, against how the
+  reply to a question of another intent begins. Each is the better one once and about as often the
+  worse one, so nothing but the question tells which it is. A fifth of the questions, and all
   replies to them, are held out.
 - **harmless**: real transcripts with the answer that a person preferred; the run holds a tenth out.
 
-Each is one `tunefork run` with `objective: reward`, two passes over the first and one over the
-second. Results: `benchmarks/results/reward.*`.
+Each is one `tunefork run` with `objective: reward`, tuned in full. Results:
+`benchmarks/results/reward.*`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import csv
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,8 @@ from tunefork.core.units import duration_text
 _SUPPORT = "bitext_customer_support/Bitext_Sample_Customer_Support_Training_Dataset__3.5MB.csv"
 _HARMLESS = "hh_rlhf_harmless_test/harmless-base_test.jsonl"
 _TRAINED, _HELD_OUT = 1600, 400
-_BATCH_TOKENS = 4096
+_TRAINING = {"batch_tokens": 2048, "learning_rate": 5e-4}
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 _VERDICTS = (0, 1)  # exit codes of a run that came to a verdict
 
 Pair = dict[str, str]
@@ -65,8 +67,8 @@ def _paired(rows: Sequence[Mapping[str, str]], random: np.random.Generator) -> l
         found.append(
             {
                 "prompt": row["instruction"],
-                "chosen": row["response"],
-                "rejected": other["response"],
+                "chosen": _SENTENCE_END.split(row["response"], 1)[0],
+                "rejected": _SENTENCE_END.split(other["response"], 1)[0],
             }
         )
     return found
@@ -80,7 +82,7 @@ def measure(data: Path, work: Path) -> dict[str, Any]:
     _write_lines(support / "held-out.jsonl", held_out)
     files = {"train": "train.jsonl", "validation": "held-out.jsonl"}
     found = {
-        "support": _run(support, files, 2),
+        "support": _run(support, files, 4),
         "harmless": _run(work / "harmless", {"train": str(data / _HARMLESS)}, 1),
     }
     return {
@@ -94,8 +96,12 @@ def measure(data: Path, work: Path) -> dict[str, Any]:
 def _run(folder: Path, files: Mapping[str, str], epochs: int) -> dict[str, Any]:
     result_file = folder / "run" / "evaluation.json"
     if not result_file.is_file():
-        training = {"epochs": epochs, "batch_tokens": _BATCH_TOKENS}
-        spec = {"objective": "reward", "data": dict(files), "training": training}
+        spec = {
+            "objective": "reward",
+            "strategy": "full",
+            "data": dict(files),
+            "training": {"epochs": epochs, **_TRAINING},
+        }
         write_json(folder / "spec.json", spec)
         command = [sys.executable, "-P", "-m", "tunefork.cli", "run", str(folder / "spec.json")]
         options = ["--json", "--resume", "--out", str(folder / "run")]
@@ -127,8 +133,8 @@ def markdown(record: Mapping[str, Any]) -> str:
     lines = [
         "# Reward models",
         "",
-        "`tiny` with LoRA, one run each. Right: held-out pairs whose better answer got the higher",
-        "reward, with its 95 % interval. Off by: expected calibration error.",
+        "`tiny`, tuned in full, one run each. Right: held-out pairs whose better answer got the",
+        "higher reward, with its 95 % interval. Off by: expected calibration error.",
         "",
         f"| {' | '.join(names)} |",
         "|---" * len(names) + "|",

@@ -41,6 +41,7 @@ _ROWS: dict[str, Callable[[int], Row]] = {
 }
 # Tokens of a step: so few that there are more than ten, after which a checkpoint is written.
 _BATCHES = {**dict.fromkeys(_ROWS, 256), "sft": 128, "classify": 64, "pretrain": 128}
+_LIKE_DPO = ("orpo", "simpo")  # but for their losses: left to `make soak`
 _OBJECTIVES: list[Row] = [
     *({"name": name} for name in _ROWS),
     {"name": "classify", "form": "generate"},
@@ -69,7 +70,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are killed as on Unix")
-@pytest.mark.parametrize("objective", [pytest.param(each, id=_name(each)) for each in _OBJECTIVES])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        pytest.param(each, id=_name(each), marks=[pytest.mark.soak] * (each["name"] in _LIKE_DPO))
+        for each in _OBJECTIVES
+    ],
+)
 def test_a_killed_run_of_any_objective_ends_in_the_same_bits(
     objective: Row, base: Path, tmp_path: Path
 ) -> None:
