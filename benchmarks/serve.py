@@ -16,6 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,32 +32,44 @@ from tunefork.inference import AdapterPool, Engine, EngineSettings, Request, Sam
 from tunefork.models import find_base, load_model
 from tunefork.strategies import Lora, LoraSettings, Stacks
 
-_RANK, _ROWS = 8, 16
-_PROMPT, _ANSWER = 40, 96  # tokens
-_SWAPS, _COLD = 200, 25
+_RANK, _PROMPT = 8, 40
 _NO_CACHE = EngineSettings(rows=32, prefix_bytes=0)
 
 
-def measure(dtype: torch.dtype, rounds: int, n_adapters: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Size:
+    """How much is measured; adapters are more than rows and twice the cold ones together."""
+
+    rows: int = 16
+    answer: int = 96  # tokens
+    swaps: int = 200
+    cold: int = 25
+    adapters: int = 200
+
+
+QUICK = Size(rows=4, answer=6, swaps=4, cold=2, adapters=9)
+
+
+def measure(dtype: torch.dtype, rounds: int, size: Size) -> dict[str, Any]:
     """Return the record of one number format."""
-    folders = _adapters(n_adapters)
+    folders = _adapters(size.adapters)
     memory = _memory(dtype, folders)
     rates: dict[str, list[float]] = {}
     with _engine(dtype, folders) as engine:
-        sixteen = [f"a{number}" for number in range(_ROWS)]
+        sixteen = [f"a{number}" for number in range(size.rows)]
         mixes: dict[str, list[str | None]] = {
-            "base": [None] * _ROWS,
-            "one_adapter": ["a0"] * _ROWS,
+            "base": [None] * size.rows,
+            "one_adapter": ["a0"] * size.rows,
             "sixteen_adapters": list(sixteen),
         }
         for keys in mixes.values():
             _rate(engine, keys, 16)
         for _ in range(rounds):
             for name, keys in mixes.items():
-                rates.setdefault(name, []).append(_rate(engine, keys, _ANSWER))
-        swap = _swap(engine)
-        first = _first_token(engine, len(folders))
-    peers = _peers(dtype, folders[:_ROWS])
+                rates.setdefault(name, []).append(_rate(engine, keys, size.answer))
+        swap = _swap(engine, size)
+        first = _first_token(engine, size)
+    peers = _peers(dtype, folders[:4], size)
     speed = {name: median(found) for name, found in rates.items()}
     best = max(peers.values())
     return {
@@ -66,7 +79,7 @@ def measure(dtype: torch.dtype, rounds: int, n_adapters: int) -> dict[str, Any]:
         "rounds": rates,
         "peers_one_at_a_time": peers,
         "swap_ms": swap,
-        "stack_ms": _stack(dtype, folders[: _ROWS + 1]),
+        "stack_ms": _stack(dtype, folders[: size.rows + 1], size),
         "cold_load_ms": memory.pop("cold_load_ms"),
         "memory": memory,
         "first_token_under_load_ms": first,
@@ -129,13 +142,13 @@ def _rate(engine: Engine, keys: Sequence[str | None], n_tokens: int) -> float:
     return len(keys) * n_tokens / (time.perf_counter() - begin)
 
 
-def _swap(engine: Engine) -> dict[str, float]:
+def _swap(engine: Engine, size: Size) -> dict[str, float]:
     """Time single tokens, one after another, with the adapter of the one before or another."""
     found: dict[bool, list[float]] = {True: [], False: []}
     key = "a0"
-    for number in range(2 * _SWAPS):
+    for number in range(2 * size.swaps):
         is_other = number % 2 == 1
-        key = f"a{(number // 2 + is_other) % _ROWS}" if is_other else key
+        key = f"a{(number // 2 + is_other) % size.rows}" if is_other else key
         begin = time.perf_counter()
         for _ in _ask(engine, key, number, 1, 1):
             pass
@@ -151,21 +164,21 @@ def _swap(engine: Engine) -> dict[str, float]:
     }
 
 
-def _stack(dtype: torch.dtype, folders: Sequence[Path]) -> dict[str, float]:
+def _stack(dtype: torch.dtype, folders: Sequence[Path], size: Size) -> dict[str, float]:
     """Time what one row's change of adapter costs in a batch of sixteen, by itself."""
     pool = _pool(dtype, folders)
     residents = [pool.residents.add(folder) for folder in folders]
     stacks = Stacks(pool.residents.sites, "cpu")
-    wanted = dict(enumerate(residents[:_ROWS]))
-    stacks.added(_ROWS, wanted)
+    wanted = dict(enumerate(residents[: size.rows]))
+    stacks.added(size.rows, wanted)
     spare, found = residents[-1], []
-    for number in range(_SWAPS):
-        row = number % _ROWS
+    for number in range(size.swaps):
+        row = number % size.rows
         wanted = {**wanted, row: spare}
         spare = residents[row]
         residents[row] = wanted[row]
         begin = time.perf_counter()
-        stacks.added(_ROWS, wanted)
+        stacks.added(size.rows, wanted)
         found.append((time.perf_counter() - begin) * 1e3)
     return {"p50": median(found), "p99": _quantile(found, 0.99)}
 
@@ -193,13 +206,13 @@ def _memory(dtype: torch.dtype, folders: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _first_token(engine: Engine, n_adapters: int) -> dict[str, float]:
+def _first_token(engine: Engine, size: Size) -> dict[str, float]:
     """Time to the first token of requests that come one by one while sixteen others run."""
     found: dict[str, list[float]] = {"resident": [], "cold": []}
-    running = [_ask(engine, f"a{number}", number, _PROMPT, 900) for number in range(_ROWS)]
-    for number in range(2 * _COLD):
+    running = [_ask(engine, f"a{number}", number, _PROMPT, 900) for number in range(size.rows)]
+    for number in range(2 * size.cold):
         kind = "cold" if number % 2 else "resident"
-        key = f"a{n_adapters - 1 - number}" if number % 2 else f"a{number % _ROWS}"
+        key = f"a{size.adapters - 1 - number}" if number % 2 else f"a{number % size.rows}"
         begin = time.perf_counter()
         pieces = iter(_ask(engine, key, number, _PROMPT, 2))
         next(pieces)
@@ -215,22 +228,24 @@ def _first_token(engine: Engine, n_adapters: int) -> dict[str, float]:
     }
 
 
-def _peers(dtype: torch.dtype, folders: Sequence[Path]) -> dict[str, float]:
+def _peers(dtype: torch.dtype, folders: Sequence[Path], size: Size) -> dict[str, float]:
     """Return tokens/s of transformers, one request at a time: the base, and adapters by PEFT."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(find_base("tiny").folder, dtype=dtype).eval()
-    found = {"transformers, no adapter": _generate(base, [None] * 4)}
+    found = {"transformers, no adapter": _generate(base, [None] * 4, size.answer)}
     tuned = PeftModel.from_pretrained(base, str(folders[0]), adapter_name="a0")
-    for number, folder in enumerate(folders[1:4], 1):
+    for number, folder in enumerate(folders[1:], 1):
         tuned.load_adapter(str(folder), adapter_name=f"a{number}")
-    found["transformers and PEFT"] = _generate(tuned, [f"a{number}" for number in range(4)])
+    found["transformers and PEFT"] = _generate(
+        tuned, [f"a{number}" for number in range(4)], size.answer
+    )
     return found
 
 
 @torch.no_grad()
-def _generate(model: Any, keys: Sequence[str | None]) -> float:
+def _generate(model: Any, keys: Sequence[str | None], n_tokens: int) -> float:
     ids = torch.arange(5, 5 + _PROMPT).unsqueeze(0)
     settings = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None}
     model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, **settings)
@@ -241,12 +256,12 @@ def _generate(model: Any, keys: Sequence[str | None]) -> float:
         found = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=_ANSWER,
-            min_new_tokens=_ANSWER,
+            max_new_tokens=n_tokens,
+            min_new_tokens=n_tokens,
             **settings,
         )
-        assert found.shape[1] == _PROMPT + _ANSWER, "it stopped early"
-    return len(keys) * _ANSWER / (time.perf_counter() - begin)
+        assert found.shape[1] == _PROMPT + n_tokens, "it stopped early"
+    return len(keys) * n_tokens / (time.perf_counter() - begin)
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
@@ -258,7 +273,7 @@ def markdown(record: dict[str, Any]) -> str:
     lines = [
         "# Many adapters on one base",
         "",
-        f"`tiny`, {_ROWS} requests of {_PROMPT} tokens at once, {_ANSWER} tokens each; LoRA of "
+        f"`tiny`, requests of {_PROMPT} tokens at once, {json.dumps(record['size'])}; LoRA of "
         f"rank {_RANK}. Peers answer one request at a time.",
     ]
     for name, found in record["formats"].items():
@@ -275,17 +290,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the record")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--adapters", type=int, default=200, help="70 at least; resident at once")
+    parser.add_argument("--quick", action="store_true", help="little of everything: a try")
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
     options = parser.parse_args(arguments)
-    formats = {
-        name: measure(getattr(torch, name), options.rounds, options.adapters)
-        for name in options.dtype
-    }
+    size = QUICK if options.quick else Size()
+    formats = {name: measure(getattr(torch, name), options.rounds, size) for name in options.dtype}
     record = {
         "ratio_to_best_peer": min(found["ratio_to_best_peer"] for found in formats.values()),
         "formats": formats,
+        "size": asdict(size),
         "machine": describe(),
         "date": datetime.date.today().isoformat(),
     }
