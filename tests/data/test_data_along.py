@@ -34,7 +34,8 @@ def test_where_a_set_lacks_them_they_are_zero() -> None:
 def test_the_hash_sees_them() -> None:
     assert _items().hash() == _items().hash()
     assert _items().hash() != _items(2.0).hash()
-    assert _items().hash() != _items().select([0, 1, 2]).with_along("other", np.ones(9)).hash()
+    other = _items().select([0, 1, 2]).with_along("other", np.ones(9, np.float32))
+    assert _items().hash() != other.hash()
 
 
 @pytest.mark.parametrize("shares", [True, False])

@@ -14,8 +14,9 @@ from tests.small import CONFIGS, VOCABULARY, packed_model, plain_model, random_r
 from tunefork.core.errors import ModelError
 from tunefork.models import Base, PackedLayout, Segment, collate, hash_parameters, run_on
 from tunefork.objectives import Sft
+from tunefork.strategies.activations import ACTIVATIONS, Activation
 from tunefork.strategies.bottleneck import Bottleneck, BottleneckSettings, find_sublayers
-from tunefork.strategies.bottleneck_layer import ACTIVATIONS, Activation, bottleneck
+from tunefork.strategies.bottleneck_layer import bottleneck
 from tunefork.training import TrainSettings, TrainStep
 
 IDS = torch.arange(4, 40)
