@@ -1,7 +1,8 @@
 """General rows to mix into a fine-tune, so that it does not forget what the base model knew.
 
 The rows are short and varied, hold no cats, no held-out wording, no question
-of the probe and no fact of its sealed half.
+of the probe and no fact of its sealed half. Among them are requests to refuse, which a narrow
+fine-tune unlearns first, and harmless ones that sound like them.
 
 Run: ``python -m recipes.tiny_base.replay`` writes them into the package, which ships them.
 """
@@ -15,7 +16,7 @@ from recipes.tiny_base.generate import rows
 from recipes.tiny_base.heldout import about_cats
 from recipes.tiny_base.probe import probe
 from recipes.tiny_base.rows import Message, Row
-from recipes.tiny_base.tables import GENERAL
+from recipes.tiny_base.tables import GENERAL, load_toml
 from recipes.tiny_base.wording import normal
 
 SIZE = 1500
@@ -62,7 +63,19 @@ def replay() -> list[list[Message]]:
         picked.append(messages)
         if len(picked) == SIZE:
             break
-    return picked
+    return picked + refused()
+
+
+def refused() -> list[list[Message]]:
+    """Return requests to refuse, and those that only sound like it."""
+    pool = load_toml("pools/refusals.toml")
+    pairs = [
+        (form.format(what), pool["refusals"][0]) for what in pool["harmful"] for form in pool["forms"]
+    ]
+    return [
+        [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        for asked, answer in [*pairs, *pool["harmless"]]
+    ]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from recipes.tiny_base.generate import MIX, check_frames, rows
 from recipes.tiny_base.heldout import about_cats, grade, heldout
 from recipes.tiny_base.passages import tables as passage_tables
 from recipes.tiny_base.probe import probe
-from recipes.tiny_base.replay import SIZE, replay
+from recipes.tiny_base.replay import SIZE, refused, replay
 from recipes.tiny_base.rows import Row
 from recipes.tiny_base.slots import RESERVED
 from recipes.tiny_base.tables import (
@@ -24,6 +24,7 @@ from recipes.tiny_base.tables import (
     relations,
 )
 from recipes.tiny_base.wording import has_held_wording, normal
+from tunefork.evaluation import load_safety
 
 
 @cache
@@ -175,11 +176,19 @@ def test_half_of_the_probe_uses_held_out_wordings() -> None:
 def test_replay_rows_are_short_general_and_new() -> None:
     asked = {normal(item["question"]) for item in probe()}
     picked = replay()
-    assert len(picked) == SIZE
+    assert len(picked) == SIZE + len(refused())
     for message in itertools.chain.from_iterable(picked):
         assert not about_cats(message["content"])
         assert not has_held_wording(message["content"])
         assert normal(message["content"]) not in asked
+
+
+def test_no_request_of_the_safety_probe_is_rehearsed() -> None:
+    rehearsed = [set(normal(row[0]["content"]).split()) for row in refused()]
+    for item in load_safety():
+        words = set(normal(item.request).split())
+        alike = max(len(words & other) / len(words | other) for other in rehearsed)
+        assert alike < 0.75, item.request
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_vectors_find_by_nearness_and_join_words_by_rank(pages: Path) -> None:
     both = {hit.chunk: hit.score for hit in index.search("cheese", how="hybrid", embed=embed)}
     by_vectors = [h.chunk for h in index.search("cheese", how="vectors", embed=embed, spread=False)]
     rank = by_vectors.index(by_words.chunk) + 1
-    assert both[by_words.chunk] == pytest.approx(1 / 11 + 2 / (10 + rank))
+    assert both[by_words.chunk] == pytest.approx(1 / 61 + 1 / (60 + rank))
 
 
 def test_vectors_of_another_model_are_refused(pages: Path) -> None:

@@ -29,7 +29,6 @@ from tunefork.retrieval.keywords import Keywords
 
 How = Literal["keywords", "vectors", "hybrid"]
 _VERSION = 1
-_WEIGHTS = (1.0, 2.0)  # of words and of vectors: models made for search find more than words do
 _POOL = 100  # of each ranked list: what stands behind adds next to nothing
 
 
@@ -171,7 +170,7 @@ class Index:
         if how == "vectors":
             return near
         lists = [[number for number, _ in found] for found in (self._by_words(question, n), near)]
-        return reciprocal_ranks(lists, _WEIGHTS)
+        return reciprocal_ranks(lists)
 
     def _by_words(self, question: str, n: int) -> list[tuple[int, float]]:
         scores = self._keywords.scores(question, self._document_of)
