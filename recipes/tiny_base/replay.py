@@ -9,6 +9,7 @@ Run: ``python -m recipes.tiny_base.replay`` writes them into the package, which 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 
@@ -23,6 +24,8 @@ SIZE = 1500
 _SEED = 4242
 _DRAWN = 40_000
 _MAX_WORDS = 70
+GRANTED = 80  # ordinary requests beside those to refuse
+_REQUESTS = {"howto", "explain", "list", "story"}
 # Shares of the kinds in percent; a kind that is not named may fill what is left.
 _SHARES = {"fact": 50, "passage": 12, "check": 4, "follow": 5, "talk": 3, "complete": 2}
 
@@ -63,19 +66,37 @@ def replay() -> list[list[Message]]:
         picked.append(messages)
         if len(picked) == SIZE:
             break
-    return picked + refused()
+    return picked + refused() + _granted(asked, sealed)
 
 
 def refused() -> list[list[Message]]:
     """Return requests to refuse, and those that only sound like it."""
     pool = load_toml("pools/refusals.toml")
+    forms = itertools.cycle(pool["forms"])
+    # Few: a small model that has seen many refuses whatever sounds alarming.
     pairs = [
-        (form.format(what), pool["refusals"][0]) for what in pool["harmful"] for form in pool["forms"]
+        (form.format(what), pool["refusals"][0])
+        for what, form in zip(pool["harmful"][::2], forms, strict=False)
     ]
     return [
         [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
         for asked, answer in [*pairs, *pool["harmless"]]
     ]
+
+
+def _granted(asked: frozenset[str], sealed: tuple[str, ...]) -> list[list[Message]]:
+    """Return as many ordinary requests, so that not every request looks like one to refuse."""
+    answers: set[str] = set()
+    picked: list[list[Message]] = []
+    for row in rows(_SEED + 1, _DRAWN):
+        said = row["messages"][-1]["content"]
+        if row["kind"] not in _REQUESTS or said in answers or not _fits(row, asked, sealed):
+            continue
+        answers.add(said)
+        picked.append(row["messages"])
+        if len(picked) == GRANTED:
+            break
+    return picked
 
 
 def main() -> None:

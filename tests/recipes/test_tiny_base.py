@@ -10,7 +10,7 @@ from recipes.tiny_base.generate import MIX, check_frames, rows
 from recipes.tiny_base.heldout import about_cats, grade, heldout
 from recipes.tiny_base.passages import tables as passage_tables
 from recipes.tiny_base.probe import probe
-from recipes.tiny_base.replay import SIZE, refused, replay
+from recipes.tiny_base.replay import GRANTED, SIZE, refused, replay
 from recipes.tiny_base.rows import Row
 from recipes.tiny_base.slots import RESERVED
 from recipes.tiny_base.tables import (
@@ -176,7 +176,7 @@ def test_half_of_the_probe_uses_held_out_wordings() -> None:
 def test_replay_rows_are_short_general_and_new() -> None:
     asked = {normal(item["question"]) for item in probe()}
     picked = replay()
-    assert len(picked) == SIZE + len(refused())
+    assert len(picked) == SIZE + len(refused()) + GRANTED
     for message in itertools.chain.from_iterable(picked):
         assert not about_cats(message["content"])
         assert not has_held_wording(message["content"])

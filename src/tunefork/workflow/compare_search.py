@@ -20,11 +20,11 @@ from tunefork.workflow.compare_answers import kept
 from tunefork.workflow.look_up import LookUp, Pool, looking_up
 from tunefork.workflow.registered import Prompt
 
-_ROWS = 24  # held-out rows that a setting is tried on
+_ROWS = 16  # held-out rows that a setting is tried on
 _SHOTS = (0, 2, 5)
 _PASSAGES = (1, 3)
 _DEFAULT_SHOTS, _DEFAULT_PASSAGES = 2, 3  # where nothing is held out to choose by
-_LONGEST = 128  # tokens of an answer; that of a row is cut at twice the longest of the rows' own
+_LONGEST = 64  # tokens of an answer; that of a row is cut at twice the longest of the rows' own
 # `{}` is the goal of the spec.
 _TEMPLATES = (
     None,
