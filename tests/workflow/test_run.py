@@ -25,6 +25,7 @@ from tunefork.inference import Decoding
 from tunefork.models import find_base, load_model
 from tunefork.workflow import abilities
 from tunefork.workflow import run as run_module
+from tunefork.workflow.compare_ladder import wanted
 from tunefork.workflow.evaluate import evaluate
 from tunefork.workflow.opened import open_model
 from tunefork.workflow.run import run_project
@@ -243,13 +244,19 @@ def test_a_base_beside_the_spec_is_found_from_anywhere(
     assert trained.result["model"] == trained.run.name
 
 
-def test_a_run_reads_and_renders_each_row_once(
-    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("rungs", "readings"), [(None, 3), ("tuned", 2)])
+def test_a_run_renders_each_row_once_for_training(
+    rungs: str | None,
+    readings: int,
+    llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """It is read to be rendered, for examples where a prompt is searched, and to be checked."""
     monkeypatch.setattr(run_module, "general_probe", small_probe)
-    spec = write_project(tmp_path, llama, golden=None, training={"epochs": 1})
+    spec = write_project(tmp_path, llama, training={"epochs": 1})
     read: list[str] = []
-    rendered: list[str] = []
+    prepared: list[str] = []
     lines, draft = text_lines, Renderer.draft
 
     def counted(path: Path) -> Iterator[tuple[int, str]]:
@@ -257,15 +264,18 @@ def test_a_run_reads_and_renders_each_row_once(
         return lines(path)
 
     def drafted(renderer: Renderer, example: Example) -> Draft:
-        rendered.append(str(example.where))
+        prepared.append(str(example.where))
         return draft(renderer, example)
 
     monkeypatch.setattr("tunefork.data._json.text_lines", counted)
     monkeypatch.setattr(Renderer, "draft", drafted)
     for sitting in range(2):
-        run_project(load_project(spec), out=tmp_path / f"run{sitting}", sink=no_sink)
-        assert read.count("train.jsonl") == 1
-        of_training = [place for place in rendered if "train.jsonl" in place]
+        read.clear()
+        chosen = wanted(rungs)
+        run_project(load_project(spec), out=tmp_path / f"run{sitting}", wanted=chosen, sink=no_sink)
+        # In the second sitting the tokens of the first are taken.
+        assert read.count("train.jsonl") == readings - sitting
+        of_training = [place for place in prepared if "train.jsonl" in place]
         assert len(of_training) == len(set(of_training)) == 24
 
 

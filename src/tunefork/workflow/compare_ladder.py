@@ -21,7 +21,7 @@ from tunefork.evaluation import (
 )
 from tunefork.models import Base
 from tunefork.workflow.compare_reference import Reference
-from tunefork.workflow.compare_rows import example_rows
+from tunefork.workflow.compare_rows import Rows, example_rows
 from tunefork.workflow.compare_rungs import Climber, Step, documents_index
 from tunefork.workflow.opened import chat_model, renderer_of
 from tunefork.workflow.prepare import Prepared
@@ -29,6 +29,7 @@ from tunefork.workflow.spec import Project
 
 TUNED_RUNGS = ("tuned", "tuned+retrieval")
 _ON_REQUEST = ("larger", "reference")
+_AS_THEY_ARE = {"base", "tuned", "reference"}  # nothing about them is chosen by the user's rows
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def start_climb(
     climber = Climber(
         golden=golden,
         goal=project.spec.goal.strip(),
-        rows=example_rows(project, prepared),
+        rows=Rows() if set(wanted.rungs) <= _AS_THEY_ARE else example_rows(project, prepared),
         index=index,
         wanted=frozenset(wanted.rungs),
         prices=Prices(**project.spec.prices.model_dump()),

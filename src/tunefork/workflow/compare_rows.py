@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,22 +40,30 @@ def example_rows(project: Project, prepared: Prepared) -> Rows:
         return Rows()
     chosen = prepared.training_rows
     step = max(1, len(chosen) // _MOST_EXAMPLES)
+    examples, held_out = set(chosen[::step].tolist()), set(prepared.held_out_rows.tolist())
+    if validation == train:  # read once for both
+        read = others = _read(train, project, prepared.kind, examples | held_out)
+    else:
+        read = _read(train, project, prepared.kind, examples)
+        others = _read(validation, project, prepared.kind, held_out)
     shown = [
         example
-        for row in _read(train, project, prepared.kind, set(chosen[::step].tolist()))
-        if (example := _first_exchange(row)) is not None
+        for number, row in read.items()
+        if number in examples and (example := _first_exchange(row)) is not None
     ]
-    held_out = _read(validation, project, prepared.kind, set(prepared.held_out_rows.tolist()))
-    return Rows(Pool.of(shown[:_MOST_EXAMPLES]) if shown else None, sample(held_out))
+    pool = Pool.of(shown[:_MOST_EXAMPLES]) if shown else None
+    return Rows(pool, sample(row for number, row in others.items() if number in held_out))
 
 
-def _read(path: Path, project: Project, kind: Kind, numbers: Collection[int]) -> Iterator[Example]:
-    """Yield the rows of these numbers as conversations, the right answer in each."""
+def _read(path: Path, project: Project, kind: Kind, numbers: Collection[int]) -> dict[int, Example]:
+    """Return the rows of these numbers as conversations, the right answer in each."""
+    found: dict[int, Example] = {}
     for number, row in enumerate(scan_kind(path, kind, project.mapping)):
         if isinstance(row, DataError):
             raise row
         if number in numbers:
-            yield conversations(row)[0]
+            found[number] = conversations(row)[0]
+    return found
 
 
 def _first_exchange(row: Example) -> tuple[Message, ...] | None:
