@@ -49,6 +49,18 @@ CONFIGS: dict[str, Any] = {
     "gemma3": transformers.Gemma3TextConfig(**_GROUPED, head_dim=8, sliding_window=5),
     "phi3": transformers.Phi3Config(**_GROUPED),
     "gpt_neox": transformers.GPTNeoXConfig(**_SIZES),
+    "gptj": transformers.GPTJConfig(
+        vocab_size=VOCABULARY,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=128,
+        rotary_dim=4,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        **_SPECIAL,
+    ),
     "mixtral": transformers.MixtralConfig(**_GROUPED, num_local_experts=4),
 }
 

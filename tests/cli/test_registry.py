@@ -75,12 +75,19 @@ def test_what_was_trained_is_listed_shown_and_compared(made: _Made) -> None:
     changes = _json("runs", "diff", made.first, made.second)["changes"]
     assert changes["data.train"] == {"before": "shop/train@1", "after": "shop/train@2"}  # type: ignore[index]
     models = _json("models", "list")["models"]
-    assert [bool(each["verdict"]) for each in models] == [False, True]  # type: ignore[attr-defined]
+    # The newest first: what was trained, and each other rung of the ladder.
+    assert [(each["name"], bool(each["run"]), bool(each["verdict"])) for each in models] == [  # type: ignore[attr-defined]
+        (made.second, True, False),
+        (f"{made.first}-prompt", False, True),
+        (f"{made.first}-base", False, False),
+        (made.first, True, True),
+    ]
+    listed = {"datasets": 2, "runs": 2, "models": 4}
     for name, entry in (("datasets", "shop/train"), ("runs", made.first), ("models", made.first)):
         plain, shown = call(name, "show", entry), _json(name, "show", entry)
         assert plain.code == 0
         assert all(f"{key}:" in plain.out for key in shown)
-        assert call(name, "list").out.count("\n") == 3
+        assert call(name, "list").out.count("\n") == 1 + listed[name]
 
 
 def test_lineage_is_complete(made: _Made, tmp_path: Path) -> None:

@@ -36,6 +36,12 @@ def test_an_error_survives_another_process(kind: type[TuneforkError]) -> None:
         assert again.exit_code == kind.exit_code
 
 
+def test_a_busy_error_keeps_when_to_ask_again() -> None:
+    busy = errors.Busy("full", retry_after_s=7.5)
+    assert pickle.loads(pickle.dumps(busy)).retry_after_s == 7.5
+    assert copy.copy(busy).retry_after_s == 7.5
+
+
 def test_an_error_as_data() -> None:
     assert DataError("wrong").as_dict() == {
         "code": "data",
@@ -57,6 +63,7 @@ def test_codes_and_exit_codes() -> None:
         "spec": 1,
         "model": 1,
         "run": 1,
+        "busy": 3,
         "usage": 2,
         "stopped": 130,
         "terminated": 143,

@@ -26,9 +26,6 @@ UNSUPPORTED = {
         vocab_size=97, hidden_size=32, n_layer=2, n_head=4, pad_token_id=0
     ),
     "lfm2": lambda: transformers.Lfm2Config(**SIZES, layer_types=["conv", "full_attention"]),
-    "gptj": lambda: transformers.GPTJConfig(
-        vocab_size=97, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, bos_token_id=1, eos_token_id=2
-    ),
     "mamba": lambda: transformers.MambaConfig(
         vocab_size=97, hidden_size=32, num_hidden_layers=2, state_size=4
     ),

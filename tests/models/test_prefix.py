@@ -68,7 +68,9 @@ def test_losses_and_gradients_are_those_of_rows_apart(paths: list[list[int]]) ->
     one = torch.autograd.grad((found * shared.weights).sum(), weights)
     other = torch.autograd.grad((wanted * apart.weights).sum(), weights)
     for a, b in zip(one, other, strict=True):
-        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+        # Sums of other lengths round otherwise, on some processors more: 1.1e-5 of the largest
+        # in float32, 1e-7 with weights in float64, where a fault would stay.
+        torch.testing.assert_close(a, b, atol=5e-5 * float(b.abs().max()), rtol=0)
 
 
 def test_a_shared_beginning_is_computed_once() -> None:

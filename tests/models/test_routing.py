@@ -65,7 +65,9 @@ def test_gradients_of_a_mixed_row_equal_each_document_alone(dora: bool) -> None:
                 if gradient is not None:
                     total.add_(gradient)
     for one, other in zip(found, alone, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+        # Sums of other lengths round otherwise, on some processors more: 2.3e-5 of the largest
+        # in float32, 2e-14 in float64, where a fault would stay.
+        torch.testing.assert_close(one, other, atol=1e-4 * float(other.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])

@@ -23,6 +23,7 @@ IDS = torch.arange(4, 40)
 # Where attention and feed-forward part of the first layer stand, by family.
 SUBLAYERS = {
     "gpt2": ["transformer.h.0.attn", "transformer.h.0.mlp"],
+    "gptj": ["transformer.h.0.attn", "transformer.h.0.mlp"],
     "gpt_neox": ["gpt_neox.layers.0.attention", "gpt_neox.layers.0.mlp"],
 }
 LLAMA_LIKE = ["model.layers.0.self_attn", "model.layers.0.mlp"]

@@ -146,16 +146,20 @@ class Busy(TuneforkError):
     code = "busy"
     exit_code = 3
 
-    def __init__(self, message: str, *, retry_after_s: float, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1.0,
+        where: Where | Path | str | None = None,
+        hint: str | None = None,
+        details: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, where=where, hint=hint, details=details)
         self.retry_after_s = retry_after_s
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_busy, (self.message, self.retry_after_s, self.hint))
-
-
-def _rebuild_busy(message: str, retry_after_s: float, hint: str | None) -> Busy:
-    return Busy(message, retry_after_s=retry_after_s, hint=hint)
+        return (*super().__reduce__(), {"retry_after_s": self.retry_after_s})
 
 
 class InternalError(TuneforkError, RuntimeError):

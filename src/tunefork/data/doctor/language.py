@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 from tunefork.data.doctor.context import Context
 from tunefork.data.doctor.finding import Finding, clip, on_rows
@@ -113,15 +114,17 @@ def _script_of(letter: str) -> str:
 
 
 def _classifier() -> Callable[[str], str]:
-    from py3langid.langid import (  # type: ignore[import-untyped]
-        MODEL_FILE,
-        LanguageIdentifier,
-    )
+    @cache  # loaded where there is a text to classify: that takes longer than all of a small file
+    def identifier() -> Any:
+        from py3langid.langid import (  # type: ignore[import-untyped]
+            MODEL_FILE,
+            LanguageIdentifier,
+        )
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
     def classify(text: str) -> str:
-        language, probability = identifier.classify(text.casefold())
+        language, probability = identifier().classify(text.casefold())
         return str(language) if probability >= _SURE else ""
 
     return classify
