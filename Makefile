@@ -12,7 +12,7 @@ demo: $(RUN_READY)  ## tune the bundled base on the bundled example, and prove i
 	$(BIN)/tunefork demo
 
 test: $(DEV_READY)  ## all tests but the long ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(DEV_READY)  ## the long runs: many kills, big fuzz
 	$(BIN)/python -m pytest -m soak
