@@ -2,9 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
 from recipes.tiny_base.measure import measure
 from tests.cli.command import call
 from tunefork.workflow.opened import open_model
+
+
+@pytest.fixture(autouse=True)
+def _few_requests() -> None:
+    """Let the demo be asked all of the safety probe, as its users see it."""
 
 
 def test_the_demo_ships_a_model_that_is_better_and_forgot_little(tmp_path: Path) -> None:
