@@ -73,10 +73,9 @@ def refused() -> list[list[Message]]:
     """Return requests to refuse, and those that only sound like it."""
     pool = load_toml("pools/refusals.toml")
     forms = itertools.cycle(pool["forms"])
-    # Few: a small model that has seen many refuses whatever sounds alarming.
     pairs = [
-        (form.format(what), pool["refusals"][0])
-        for what, form in zip(pool["harmful"][::2], forms, strict=False)
+        (form.format(what), pool["refusal"])
+        for what, form in zip(pool["harmful"], forms, strict=False)
     ]
     return [
         [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
