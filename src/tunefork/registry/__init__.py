@@ -13,7 +13,15 @@ from tunefork.registry.aliases import (
 from tunefork.registry.attempts import count_attempt
 from tunefork.registry.backup import back_up, restore
 from tunefork.registry.clean import clean
-from tunefork.registry.database import Registry, has_registry, make_engine, migrate, open_registry
+from tunefork.registry.database import (
+    Registry,
+    has_registry,
+    make_engine,
+    migrate,
+    open_registry,
+    reading_session,
+    writing_session,
+)
 from tunefork.registry.datasets import SeenData, add_data, count_rows, look_at_data
 from tunefork.registry.diffs import diff_datasets, diff_models, diff_runs
 from tunefork.registry.files import (
@@ -121,6 +129,7 @@ __all__ = [
     "promote",
     "read_key",
     "read_signed",
+    "reading_session",
     "restore",
     "rollback",
     "run_data",
@@ -132,4 +141,5 @@ __all__ = [
     "verdict_of",
     "verify",
     "write_folder",
+    "writing_session",
 ]

@@ -39,7 +39,7 @@ class Registry:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that sees the registry as it is now."""
-        with _told(self.folder), Session(self.engine, expire_on_commit=False) as session:
+        with _told(self.folder), reading_session(self.engine) as session:
             yield session
 
     @contextlib.contextmanager
@@ -54,12 +54,7 @@ class Registry:
 
         For who holds the registry.
         """
-        engine = self.engine.execution_options(**{_WRITES: True})
-        with (
-            _told(self.folder),
-            Session(engine, expire_on_commit=False) as session,
-            session.begin(),
-        ):
+        with _told(self.folder), writing_session(self.engine) as session:
             yield session
 
     @contextlib.contextmanager
@@ -129,6 +124,20 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", _set_up)
         event.listen(engine, "begin", _begin)
     return engine
+
+
+@contextlib.contextmanager
+def reading_session(engine: Engine) -> Iterator[Session]:
+    """Give a session that sees everything as it is now; its rows outlive it."""
+    with Session(engine, expire_on_commit=False) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def writing_session(engine: Engine) -> Iterator[Session]:
+    """Give a session that takes the write lock at once, and commits at the end or not at all."""
+    with reading_session(engine.execution_options(**{_WRITES: True})) as session, session.begin():
+        yield session
 
 
 def migrate(engine: Engine, target: str = "head") -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from tunefork.core.errors import RunError
 from tunefork.core.files import writing
-from tunefork.registry import make_engine
+from tunefork.registry import make_engine, reading_session, writing_session
 from tunefork.serving.errors import invalid, not_found
 from tunefork.serving.ids import now
 from tunefork.serving.tables import (
@@ -36,7 +36,6 @@ from tunefork.serving.tables import (
 
 _SCHEMA = 1
 _PATIENCE_MS = 5000  # for who holds the database
-_WRITES = "tunefork_writes"  # see `registry.database`: takes the write lock at once
 Kept = TypeVar("Kept", FileRow, JobRow, EvalRow, EvalRunRow, EvalItemRow)
 
 
@@ -60,18 +59,13 @@ class Store:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
         """Give a session that sees everything as it is now."""
-        with _told(self.folder), Session(self.engine, expire_on_commit=False) as session:
+        with _told(self.folder), reading_session(self.engine) as session:
             yield session
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
         """Give a session whose changes come true together at the end, or not at all."""
-        engine = self.engine.execution_options(**{_WRITES: True})
-        with (
-            _told(self.folder),
-            Session(engine, expire_on_commit=False) as session,
-            session.begin(),
-        ):
+        with _told(self.folder), writing_session(self.engine) as session:
             yield session
 
 
@@ -117,7 +111,7 @@ def _lay_out(engine: Engine, folder: Path) -> None:
         connection.cursor().execute("PRAGMA journal_mode=WAL")  # readers never wait
     finally:
         connection.close()
-    with Session(engine.execution_options(**{_WRITES: True})) as session, session.begin():
+    with writing_session(engine) as session:
         Row.metadata.create_all(session.connection())
         found = session.scalar(select(SchemaRow.version))
         if found is None:
