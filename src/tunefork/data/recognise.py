@@ -6,10 +6,11 @@ conversations alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from tunefork.core.errors import DataError, Where, did_you_mean
 from tunefork.data._record import Record
@@ -22,6 +23,8 @@ from tunefork.data.formats.prompt import as_prompt
 from tunefork.data.formats.unknown import column_list, unclear_shape, unknown_shape
 from tunefork.data.read import data_files, scan_records
 
+_R = TypeVar("_R")
+
 __all__ = [
     "FORMATS",
     "Faults",
@@ -33,6 +36,7 @@ __all__ = [
     "scan_examples",
     "scan_kind",
     "scan_rows",
+    "without_faults",
 ]
 
 _HEAD_ROWS = 20  # that decide the format
@@ -130,15 +134,24 @@ def load_examples(path: Path, mapping: Mapping[str, str] | None = None) -> list[
         SpecError: where the mapping itself is wrong.
         DataError: with all bad rows of the file: the first in the message, more in `details`.
     """
-    examples: list[Example] = []
+    return without_faults(scan_examples(path, mapping))
+
+
+def without_faults(rows: Iterable[_R | DataError]) -> list[_R]:
+    """Return what was read, where all of it can be used.
+
+    Raises:
+        DataError: with all bad rows: the first in the message, more in `details`.
+    """
+    sound: list[_R] = []
     faults = Faults()
-    for found in scan_examples(path, mapping):
-        if isinstance(found, DataError):
-            faults.add(found)
+    for row in rows:
+        if isinstance(row, DataError):
+            faults.add(row)
         else:
-            examples.append(found)
+            sound.append(row)
     faults.stop()
-    return examples
+    return sound
 
 
 class Faults:

@@ -14,7 +14,7 @@ from tunefork.data import Message, Record, scan_records
 from tunefork.data._messages import read_messages, read_text
 from tunefork.data._text import text_lines
 from tunefork.data.example import Preference, Row
-from tunefork.data.recognise import Faults, scan_rows
+from tunefork.data.recognise import scan_rows, without_faults
 from tunefork.evaluation.lines import read_items
 
 _ASKED = ("messages", "question", "prompt", "user")
@@ -130,16 +130,9 @@ def _candidate(value: Any, at: int, where: Where) -> Candidate:  # any JSON valu
 
 
 def _preferences(path: Path) -> list[Item]:
-    items: list[Item] = []
-    faults = Faults()
-    for row in scan_rows(path):
-        found = row if isinstance(row, DataError) else _from_preference(row)
-        if isinstance(found, DataError):
-            faults.add(found)
-        else:
-            items.append(found)
-    faults.stop()
-    return items
+    return without_faults(
+        row if isinstance(row, DataError) else _from_preference(row) for row in scan_rows(path)
+    )
 
 
 def _from_preference(row: Row) -> Item | DataError:

@@ -13,7 +13,7 @@ from tunefork.core.events import Progress, Sink
 from tunefork.data import Example, Message
 from tunefork.data.conversations import conversations
 from tunefork.data.example import Labelled, Row, Text
-from tunefork.data.recognise import Faults, scan_rows
+from tunefork.data.recognise import scan_rows, without_faults
 from tunefork.inference import ChatModel, Classifier, RewardModel, score_conversations
 from tunefork.workflow.opened import open_model
 
@@ -61,14 +61,7 @@ def score(name: str, path: Path, mapping: Mapping[str, str] | None, sink: Sink) 
 
 
 def _read(path: Path, mapping: Mapping[str, str] | None) -> list[Row]:
-    rows: list[Row] = []
-    faults = Faults()
-    for found in scan_rows(path, mapping):
-        if isinstance(found, DataError):
-            faults.add(found)
-        else:
-            rows.append(found)
-    faults.stop()
+    rows: list[Row] = without_faults(scan_rows(path, mapping))
     if not rows:
         raise DataError("there is no row to score", where=path, hint="bring rows")
     return rows
