@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import subprocess
@@ -92,6 +93,23 @@ def test_init_copies_an_example_whole(tmp_path: Path, monkeypatch: pytest.Monkey
     wanted = files_of(example_project("catgpt").folder)
     assert files_of(tmp_path / "new") == files_of(tmp_path / "empty") == wanted
     assert load_project(tmp_path / "new").spec == example_project("catgpt").spec
+
+
+def test_init_takes_the_map_that_it_advises(tmp_path: Path) -> None:
+    rows = tmp_path / "own.csv"
+    words = ["".join(pair) * 3 for pair in itertools.product("abcdefgh", repeat=2)]
+    lines = (f"{word} of {word}?,{word[::-1]} and {word[::-1]}" for word in words)
+    rows.write_text("\n".join(["said,told", *lines]), encoding="utf-8")
+    goal = ("--goal", "Tells visitors the colour of each thing in one sentence")
+    refused = call("init", tmp_path / "new", *goal, "--data", rows)
+    assert refused.code == 1
+    assert "--map" in refused.err
+    assert not (tmp_path / "new").exists()
+    given = ("--map", "user=said,assistant=told", "--facts", "2", "--json")
+    called = call("init", tmp_path / "new", *goal, "--data", rows, *given)
+    assert called.code == 0, called.err
+    assert called.json["golden"]["groups"] == 2
+    assert load_project(tmp_path / "new").spec.golden is not None
 
 
 def test_init_without_json_names_the_files(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tunefork.cli.check import Mapping, parse_map
 from tunefork.cli.options import Json
 from tunefork.core.errors import SpecError, UsageError
 
@@ -33,16 +34,18 @@ def init(
         typer.Option("--facts", min=1, help="Hold out this many. [default: what the gain takes]"),
     ] = None,
     base: Annotated[str, typer.Option("--base", help="The base, with --data.")] = "tiny",
+    map_: Mapping = None,
     json: Json = False,
 ) -> None:
     """Start a project: from a goal and rows, as a spec to fill in, or from a complete example."""
     if example is not None and (goal is not None or data is not None):
         raise UsageError("an example has its own goal and rows", hint="leave `--example` away")
+    mapping = parse_map(map_)
     if data is not None and goal is None and not sys.stdin.isatty():
         raise UsageError("rows alone do not say what good is", hint='add `--goal "…"`')
     if example is None and not json and sys.stdin.isatty():
         goal, data = _ask(goal, data)
-    result = _start(folder, example, goal, data, (gain, facts, base))
+    result = _start(folder, example, goal, data, (gain, facts, base, mapping))
     _tell(result, json)
 
 
@@ -70,7 +73,7 @@ def _start(
     example: str | None,
     goal: str | None,
     data: Path | None,
-    settings: tuple[float, int | None, str],
+    settings: tuple[float, int | None, str, dict[str, str] | None],
 ) -> dict[str, Any]:
     from tunefork.cli import show
     from tunefork.workflow.goal import require_testable
@@ -82,10 +85,10 @@ def _start(
         return start_project(folder, example, goal)
     from tunefork.workflow.golden_offer import offer_golden
 
-    gain, most, base = settings
+    gain, most, base, mapping = settings
     require_empty(folder)
     with show.TalkSink() as sink:
-        offer = offer_golden(data, gain=gain, most=most, sink=sink)
+        offer = offer_golden(data, mapping=mapping, gain=gain, most=most, sink=sink)
     return {**start_with_rows(folder, goal, base, offer), "golden": offer.as_dict()}
 
 
