@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.inference.engine import ask, ids_of, running, save_adapters
+from tests.inference.engine import prompts as engine_prompts
+from tests.objectives.cases import CASES, Case, first_losses
 from tests.small import CONFIGS, VOCABULARY, packed_model, random_rows
+from tests.strategies import cases as strategies
 from tunefork.core.events import no_sink
 from tunefork.inference import Decoding, generate, score_rows
 from tunefork.models import PackedLayout, hash_parameters, run_on
@@ -69,3 +73,27 @@ def test_training_lowers_the_loss_and_repeats_itself(
     first, second = run("first"), run("second")
     assert first[2] < first[1]
     assert first == second
+
+
+@pytest.mark.parametrize("strategy", [pytest.param(c, id=c.name) for c in strategies.CASES])
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+def test_two_steps_of_every_objective_lower_the_loss(case: Case, strategy: strategies.Case) -> None:
+    losses = first_losses(case, strategy, "cuda")
+    assert losses[-1] < losses[0]
+
+
+def test_adapters_of_all_kinds_in_one_batch_answer_as_on_the_processor(tmp_path: Path) -> None:
+    folders = save_adapters(tmp_path)
+    keys = [None, *folders] * 3
+    asked = [engine_prompts()[at % 7] for at in range(len(keys))]
+    answers = []
+    for device in ("cpu", "cuda"):
+        with running(tmp_path, packed_model("llama").to(device)) as engine:
+            for key, folder in folders.items():
+                engine.pool.register(key, folder)
+            tickets = [
+                engine.submit(ask(prompt, key, n_logprobs=0))
+                for prompt, key in zip(asked, keys, strict=True)
+            ]
+            answers.append([ids_of(ticket) for ticket in tickets])
+    assert answers[0] == answers[1]

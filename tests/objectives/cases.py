@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +12,10 @@ import numpy as np
 import torch
 
 from tests.small import VOCABULARY, packed_model, random_rows
+from tests.strategies import cases as strategies
 from tunefork.core.events import no_sink
 from tunefork.data import Items, Rendered, TokenRows
-from tunefork.models import Head
+from tunefork.models import Head, collate
 from tunefork.objectives import (
     LABEL,
     Classify,
@@ -135,3 +138,28 @@ CASES = [
     ),
     Case("classify-names", ClassifyNames(weights=torch.tensor([0.5, 1.0, 1.5])), random_labelled),
 ]
+
+
+def first_losses(case: Case, strategy: strategies.Case, device: str) -> list[float]:
+    """Return the losses before and after each of two steps on the same four rows."""
+    items = case.items(4, model=strategy.model("llama"))
+    model, method = strategy.model("llama").to(device), strategy.make("llama")
+    objective = _moved(case.objective, device)
+    method.attach(model, 1)
+    optimizer = strategies.optimizer_for(method, model)
+    batch = collate(items, range(4), device)
+    losses = []
+    for _ in range(3):
+        loss = objective.loss(model, batch)
+        losses.append(loss.total.item())
+        torch.autograd.backward(loss.total / loss.weight)
+        optimizer.collect()
+        optimizer.step(case.learning_rate)
+    return losses
+
+
+def _moved(objective: Any, device: str) -> Any:
+    """Return an objective whose own tensors are on a device."""
+    own = {name: copy.deepcopy(getattr(objective, name, None)) for name in ("head", "weights")}
+    there = {name: value.to(device) for name, value in own.items() if value is not None}
+    return dataclasses.replace(objective, **there) if there else objective
