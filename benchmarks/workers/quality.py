@@ -43,6 +43,7 @@ def read_rows(path: Path) -> list[dict[str, list[int]]]:
 def held_out_loss(model: Any, rows: list[dict[str, list[int]]]) -> float:
     """Return the mean loss over the trained tokens of all rows, in nats."""
     total, count = 0.0, 0
+    device = model.device
     was_training = model.training
     model.eval()
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
@@ -57,6 +58,7 @@ def held_out_loss(model: Any, rows: list[dict[str, list[int]]]) -> float:
             ids[number, :length] = torch.tensor(row["input_ids"])
             labels[number, :length] = torch.tensor(row["labels"])
             mask[number, :length] = 1
+        ids, mask, labels = ids.to(device), mask.to(device), labels.to(device)
         logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
         wanted = labels[:, 1:]
         total += float(cross_entropy(logits.transpose(1, 2), wanted, reduction="sum"))
@@ -90,7 +92,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     rows, held_out = read_rows(Path(job["rows"])), read_rows(Path(job["held_out"]))
     config = SFTConfig(
         output_dir="trainer",  # in the work folder; nothing is saved
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         bf16=job["is_bf16"],
         num_train_epochs=job["epochs"],
         learning_rate=job["learning_rate"],
