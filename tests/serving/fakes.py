@@ -39,6 +39,7 @@ from tunefork.serving.store import open_store
 from tunefork.serving.tuned import JobModels
 
 _LIMITS = Limits()
+_IDLE = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, True)
 
 
 def _token(character: str) -> TokenLogProb:
@@ -94,6 +95,7 @@ class FakeDecoder:
     requests: list[Request] = field(default_factory=list)
     tickets: list[FakeTicket] = field(default_factory=list)
     is_busy: bool = False
+    counted: EngineStats = field(default_factory=lambda: _IDLE)
 
     def submit(self, request: Request) -> Ticket:
         if self.is_busy:
@@ -105,7 +107,7 @@ class FakeDecoder:
         return self.tickets[-1]  # type: ignore[return-value]
 
     def stats(self) -> EngineStats:
-        return EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, True)
+        return self.counted
 
 
 class FakeBackend:

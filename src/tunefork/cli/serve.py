@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
 
 from tunefork.core.errors import UsageError
-
-# Longer than a client waits between two requests: one that comes as its connection ends is lost.
-_KEEP_ALIVE_S = 180
+from tunefork.core.events import Event, Noted
 
 
 def serve(
@@ -32,14 +31,23 @@ def serve(
         str | None,
         typer.Option("--api-key-env", help="The environment variable that holds the key."),
     ] = None,
+    drain: Annotated[
+        int, typer.Option("--drain", min=0, help="Seconds that answers have left on SIGTERM.")
+    ] = 30,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Write the log as one JSON object a line.")
+    ] = False,
+    log_content: Annotated[
+        bool, typer.Option("--log-content", help="Let the log tell what is asked and answered.")
+    ] = False,
 ) -> None:
     """Serve models and fine-tuning jobs over HTTP, in OpenAI's shapes."""
     from tunefork.cli import show
 
     show.prepare_process()
-    import uvicorn
-
     from tunefork.serving.guard import check_address
+    from tunefork.serving.listen import Place, listen
+    from tunefork.serving.logs import set_up
     from tunefork.workflow.serve import ServeSettings, serving
 
     settings = ServeSettings(
@@ -49,23 +57,18 @@ def serve(
         jobs=jobs,
         rows=rows,
         key_variable=api_key_env,
+        logs_content=log_content,
     )
     check_address(host, settings.access)
-    with show.TalkSink() as sink, serving(settings, sink) as app:
-        config = uvicorn.Config(
-            app,
-            host,
-            port,
-            log_level="warning",
-            timeout_graceful_shutdown=10,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            server_header=False,
-        )
-        server = uvicorn.Server(config)
-        listening = config.bind_socket()
-        place = f"http://{host}:{listening.getsockname()[1]}/v1"
-        show.talk.print(f"Serving at {place}", soft_wrap=True, markup=False)
-        server.run(sockets=[listening])
+    set_up(as_json=log_json, tells_content=log_content)
+    with serving(settings, _log) as app:
+        listen(app, Place(host, port, drain), lambda place: _log(Noted(f"Serving at {place}")))
+
+
+def _log(event: Event) -> None:
+    """Tell of the start as of everything else."""
+    if isinstance(event, Noted):
+        logging.getLogger("tunefork").info(event.message)
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

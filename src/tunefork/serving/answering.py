@@ -16,6 +16,7 @@ from tunefork.inference.engine import Constraint, Request, Sampling, Ticket, Tok
 from tunefork.serving.catalogue import Catalogue, Host, ServedModel
 from tunefork.serving.errors import ApiError, invalid, not_found
 from tunefork.serving.limits import Limits
+from tunefork.serving.seen import note_tickets
 
 _SEEDS = 2**63
 
@@ -116,6 +117,7 @@ def submit(
     except BaseException:
         cancel(tickets)
         raise
+    note_tickets(tickets, wanted.n)
     return tickets
 
 

@@ -17,6 +17,7 @@ from tunefork.serving import (
     health,
     job_events,
     jobs,
+    metrics,
     models,
     responses,
 )
@@ -24,6 +25,10 @@ from tunefork.serving.context import Context
 from tunefork.serving.errors import install
 from tunefork.serving.guard import Access, Guard
 from tunefork.serving.limits import BodyLimit
+from tunefork.serving.logs import tell_request
+from tunefork.serving.metrics import Metrics
+from tunefork.serving.ready import Readiness
+from tunefork.serving.watch import Watch
 
 _ROUTERS = (
     models.router,
@@ -37,15 +42,17 @@ _ROUTERS = (
     graders.router,
     evals.router,
     health.router,
+    metrics.router,
 )
 
 
-def create_app(context: Context, access: Access) -> FastAPI:
+def create_app(context: Context, access: Access, *, logs_content: bool = False) -> FastAPI:
     """Return the application.
 
     Args:
         context: The parts of the server.
         access: Who may ask.
+        logs_content: Whether the log tells what requests and answers say.
     """
     app = FastAPI(
         title="tunefork",
@@ -56,12 +63,20 @@ def create_app(context: Context, access: Access) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context = context
+    app.state.readiness = readiness = Readiness(context)
+    app.state.metrics = counted = Metrics(context, readiness)
     install(app)
     for router in _ROUTERS:
         app.include_router(router)
     app.openapi_schema = _true(app.openapi())
     app.add_middleware(BodyLimit, limits=context.limits)
-    app.add_middleware(Guard, access=access)  # the outermost: it reads no body
+    app.add_middleware(Guard, access=access)  # it reads no body
+    app.add_middleware(
+        Watch,
+        begin=counted.begin,
+        tell=(counted.tell, tell_request),
+        keeps_content=logs_content,
+    )
     return app
 
 

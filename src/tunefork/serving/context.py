@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -17,13 +18,14 @@ from tunefork.serving.store import Store
 
 @dataclass(frozen=True)
 class Context:
-    """The parts of a running server."""
+    """The parts of a running server. `ending` is set once it takes nothing in any more."""
 
     catalogue: Catalogue
     limits: Limits
     store: Store
     keeper: Keeper
     evals: EvalRuns
+    ending: threading.Event = field(default_factory=threading.Event)
 
 
 def _context(request: Request) -> Context:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from tunefork.serving.bodies import Body, Name
 from tunefork.serving.context import Owner, Parts
 from tunefork.serving.errors import RESPONSES, invalid, not_found
+from tunefork.serving.seen import note_tokens
 
 router = APIRouter(tags=["embeddings"], responses=RESPONSES)
 
@@ -66,6 +67,7 @@ def create(body: EmbeddingBody, parts: Parts, owner: Owner) -> Any:
     if not all(texts):
         raise invalid("A text is empty.", "input")
     vectors, n_tokens = parts.catalogue.backend.embed(model, texts)
+    note_tokens(n_tokens)
     is_packed = body.encoding_format == "base64"
     return {
         "object": "list",

@@ -156,13 +156,12 @@ def unexpected(error: BaseException) -> ApiError:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every failure in the one shape."""
+    """Answer every failure in the one shape; what nobody thought of is for `watch`."""
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(TuneforkError, _own)
     app.add_exception_handler(ResponseValidationError, _any)
-    app.add_exception_handler(Exception, _any)
 
 
 async def _api_error(request: Request, error: Exception) -> JSONResponse:

@@ -18,7 +18,7 @@ from tunefork.core.errors import UsageError
 from tunefork.serving.errors import ApiError
 
 OWNER = "local"  # whose everything is, as long as there is one key or none
-_OPEN = {"/health"}
+_OPEN = {"/health", "/ready"}  # what tells strangers nothing
 
 
 @dataclass(frozen=True)

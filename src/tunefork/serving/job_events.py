@@ -51,6 +51,8 @@ async def _live(parts: Context, owner: str, job_id: str, folder: JobFolder) -> A
             yield event(event_of(each))
         if row.state in _OVER and not found:
             break
+        if parts.ending.is_set():
+            return  # the client asks again, and the next server answers
         if not found:
             await asyncio.sleep(_LOOK_EVERY_S)
     yield DONE

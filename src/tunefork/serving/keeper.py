@@ -70,6 +70,11 @@ class Keeper:
         self._wakes.set()
         self._thread.join()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether jobs are looked after."""
+        return self._thread.is_alive()
+
     def wake(self) -> None:
         """Look at once."""
         self._wakes.set()

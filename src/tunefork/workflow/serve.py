@@ -48,6 +48,7 @@ class ServeSettings:
         rows: Answers that are computed together.
         key_variable: The environment variable with the key to ask for.
         limits: What one request may take.
+        logs_content: Whether the log tells what requests and answers say.
     """
 
     bases: tuple[str, ...] = ("tiny",)
@@ -58,6 +59,7 @@ class ServeSettings:
     rows: int = 32
     key_variable: str | None = None
     limits: Limits = field(default_factory=Limits)
+    logs_content: bool = False
 
     @property
     def access(self) -> Access:
@@ -109,7 +111,7 @@ def serving(settings: ServeSettings, sink: Sink) -> Iterator[FastAPI]:
         evals.resume()
         stack.callback(evals.close)
         context = Context(catalogue, settings.limits, store, keeper, evals)
-        yield create_app(context, settings.access)
+        yield create_app(context, settings.access, logs_content=settings.logs_content)
 
 
 def _bases(settings: ServeSettings) -> dict[str, str]:

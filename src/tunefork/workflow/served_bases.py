@@ -72,9 +72,8 @@ class LoadedBases:
             found.engine.pool.forget(model.adapter)
 
     def all(self) -> list[Host]:
-        """Return those that are in memory."""
-        with self._lock:
-            return [self._host(name, each, None) for name, each in self._loaded.items()]
+        """Return those that are in memory, also while another one is being loaded."""
+        return [self._host(name, each, None) for name, each in list(self._loaded.items())]
 
     def close(self, drain_s: float) -> None:
         """End all engines."""

@@ -140,6 +140,8 @@ class Engine:
             adapters_resident=len(self.pool.resident),
             adapter_bytes=self.pool.resident_bytes,
             is_alive=self._thread.is_alive() and not is_over,
+            adapter_loads=self.pool.n_loads,
+            adapter_evictions=self.pool.n_evictions,
         )
 
     def _run(self) -> None:

@@ -47,6 +47,7 @@ class AdapterPool:
         self._lock = threading.Lock()
         self._known: dict[str, Entry] = {}
         self._resident: OrderedDict[Entry, None] = OrderedDict()  # the least recently used first
+        self.n_loads = self.n_evictions = 0  # written by the engine's thread
 
     def register(self, key: str, folder: Path) -> None:
         """Make an adapter known, or let a key mean another one from now on; nothing is loaded.
@@ -158,6 +159,7 @@ class AdapterPool:
         with self._lock:
             entry.resident = resident
             self._resident[entry] = None
+        self.n_loads += 1
 
     def _unload(self, entry: Entry) -> None:
         assert entry.resident is not None, "only what is resident is taken off"
@@ -165,6 +167,7 @@ class AdapterPool:
         with self._lock:
             entry.resident = None
             del self._resident[entry]
+        self.n_evictions += 1
 
 
 def _size(entry: Entry) -> int:

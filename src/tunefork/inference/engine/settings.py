@@ -35,3 +35,5 @@ class EngineStats:
     adapters_resident: int
     adapter_bytes: int
     is_alive: bool
+    adapter_loads: int = 0
+    adapter_evictions: int = 0
