@@ -7,6 +7,7 @@ import contextlib
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,18 +29,22 @@ from tunefork.inference.engine import (
 )
 from tunefork.models import find_base
 from tunefork.serving.app import create_app
-from tunefork.serving.asking import Asker
+from tunefork.serving.callers import LOCAL
 from tunefork.serving.catalogue import Catalogue, Host, ServedModel
 from tunefork.serving.context import Context
-from tunefork.serving.eval_runs import EvalRuns
-from tunefork.serving.guard import OWNER, Access
+from tunefork.serving.eval_runs import EvalParts, EvalRuns
+from tunefork.serving.graded import Programs
+from tunefork.serving.guard import Access
 from tunefork.serving.keeper import Keeper, Workers
+from tunefork.serving.keyring import Keyring
 from tunefork.serving.limits import Limits
+from tunefork.serving.meters import Meters
 from tunefork.serving.store import open_store
 from tunefork.serving.tuned import JobModels
 
 _LIMITS = Limits()
 _IDLE = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, True)
+_PATIENCE_S = 20.0
 
 
 def _token(character: str) -> TokenLogProb:
@@ -136,11 +141,15 @@ class FakeBackend:
             verdict="unproven",
         )
 
-    def models(self) -> list[ServedModel]:
-        return list(self._models.values())
+    def models(self, owner: str) -> list[ServedModel]:
+        names = [name for name in self._models if self._is_for(owner, name)]
+        return [self._models[name] for name in names]
 
-    def find(self, name: str) -> ServedModel | None:
-        return self._models.get(name)
+    def find(self, owner: str, name: str) -> ServedModel | None:
+        return self._models.get(name) if self._is_for(owner, name) else None
+
+    def _is_for(self, owner: str, name: str) -> bool:
+        return owner == LOCAL or name != "pirate"  # which the local user registered
 
     def tuned(self, name: str, folder: Path, created: int, verdict: Any) -> ServedModel:
         return ServedModel(name, created, "local", "tiny", name, folder, verdict=verdict)
@@ -158,6 +167,27 @@ class FakeBackend:
 
     def loaded(self) -> Sequence[Host]:
         return [self._host]
+
+
+@dataclass
+class Clock:
+    """The time, and how much later a test has it be."""
+
+    later_s: float = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.later_s
+
+    def wall(self) -> float:
+        return time.time() + self.later_s
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, or fail."""
+    end = time.monotonic() + _PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < end, "it never came to be"
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -186,6 +216,8 @@ def context_of(
     worker: str = "",
     devices: tuple[str, ...] = ("cpu",),
     limits: Limits = _LIMITS,
+    clock: Clock | None = None,
+    programs: Programs | None = None,
 ) -> Iterator[Context]:
     """Give the parts of a server whose workers run `worker`, a program of a few lines."""
     backend = FakeBackend(decoder)
@@ -195,8 +227,11 @@ def context_of(
         keeper.start()
         try:
             catalogue = Catalogue(backend, JobModels(store, backend))
-            evals = EvalRuns(store, Asker(catalogue, limits, OWNER))
-            yield Context(catalogue, limits, store, keeper, evals)
+            clock = clock or Clock()
+            keyring, meters = Keyring(store, clock.monotonic, clock.wall), Meters(clock.monotonic)
+            programs = programs or Programs()
+            evals = EvalRuns(EvalParts(store, catalogue, limits, keyring, meters, programs))
+            yield Context(catalogue, limits, store, keeper, evals, keyring, meters, programs)
             evals.close()
         finally:
             keeper.close()

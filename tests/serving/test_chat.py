@@ -14,6 +14,7 @@ from tests.serving.fakes import FakeBackend, FakeDecoder, context_of, live, serv
 from tunefork.core.errors import ModelError, TuneforkError
 from tunefork.inference.engine import Request
 from tunefork.serving.app import create_app
+from tunefork.serving.callers import LOCAL
 from tunefork.serving.guard import Access
 
 _TURNS = [{"role": "user", "content": "Hello?"}]
@@ -150,7 +151,7 @@ def test_a_prompt_is_served_like_any_model(client: openai.OpenAI, decoder: FakeD
     request = decoder.requests[-1]
     assert found.choices[0].message.content == "Hi th"
     assert request.sampling.temperature == 0.0
-    pirate = FakeBackend(decoder).host(FakeBackend(decoder).models()[0]).renderer
+    pirate = FakeBackend(decoder).host(FakeBackend(decoder).models(LOCAL)[0]).renderer
     assert "Be a pirate." in pirate.tokenizer.decode(request.prompt)
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import psutil
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
-from tests.serving.fakes import FakeDecoder, context_of, live, serving
+from tests.serving.fakes import FakeDecoder, context_of, live, serving, until
 from tunefork.core.errors import RunError
 from tunefork.serving.app import create_app
 from tunefork.serving.context import Context
@@ -28,7 +28,6 @@ from tunefork.serving.job_folder import JobFolder
 from tunefork.serving.store import open_store
 from tunefork.serving.tables import JobRow
 
-_PATIENCE_S = 20.0
 # What every stand-in for a worker begins with. `--check` is answered as one would wish.
 _BEGIN = """
 import json, os, signal, sys, time
@@ -90,15 +89,8 @@ def _upload(client: openai.OpenAI, text: str = _ROWS) -> str:
     return client.files.create(file=file, purpose="fine-tune").id
 
 
-def _until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + _PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.01)
-
-
 def _wait(client: openai.OpenAI, job: str, *states: str) -> FineTuningJob:
-    _until(lambda: client.fine_tuning.jobs.retrieve(job).status in states)
+    until(lambda: client.fine_tuning.jobs.retrieve(job).status in states)
     return client.fine_tuning.jobs.retrieve(job)
 
 
@@ -249,7 +241,7 @@ def test_one_at_once_pause_resume_cancel(tmp_path: Path, decoder: FakeDecoder) -
         _wait(client, first, "running")
         _wait(client, third, "queued")
         assert jobs.retrieve(second).status == "queued"
-        _until(lambda: any((tmp_path / "jobs" / first).glob("began-*")))
+        until(lambda: any((tmp_path / "jobs" / first).glob("began-*")))
         assert str(jobs.pause(first).status) == "paused"
         _wait(client, second, "running")  # its turn
         began = time.monotonic()
@@ -288,7 +280,7 @@ def test_a_server_that_comes_back_follows_its_workers(tmp_path: Path, decoder: F
             for n in range(2)
         )
         _wait(client, second, "queued")
-        _until(lambda: any((tmp_path / "jobs" / first).glob("began-*")))
+        until(lambda: any((tmp_path / "jobs" / first).glob("began-*")))
     with context_of(tmp_path, decoder, _WAIT) as context:
         row = _job(context, first)
         assert row.state == "running"
@@ -309,7 +301,7 @@ def test_a_server_that_comes_back_follows_its_workers(tmp_path: Path, decoder: F
 def test_a_worker_that_was_killed_while_nobody_looked(tmp_path: Path, decoder: FakeDecoder) -> None:
     with _client(tmp_path, decoder, _WAIT) as client:
         job = client.fine_tuning.jobs.create(model="tiny", training_file=_upload(client)).id
-        _until(lambda: any((tmp_path / "jobs" / job).glob("began-*")))
+        until(lambda: any((tmp_path / "jobs" / job).glob("began-*")))
     (began,) = (tmp_path / "jobs" / job).glob("began-*")
     os.kill(int(began.name.removeprefix("began-")), signal.SIGKILL)
     (tmp_path / "jobs" / job / "go").touch()

@@ -15,6 +15,7 @@ from tunefork.inference import Decoding
 from tunefork.inference.engine import EngineSettings, Request, Sampling
 from tunefork.models import find_base
 from tunefork.registry import find_model, open_registry, promote
+from tunefork.serving.callers import LOCAL
 from tunefork.serving.catalogue import ServedModel
 from tunefork.workflow.registered import Prompt, register_prompt
 from tunefork.workflow.served_bases import LoadedBases
@@ -31,7 +32,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def served(base: Path, tmp_path: Path) -> Iterator[ServedModels]:
     loaded = LoadedBases(2, EngineSettings(rows=4))
-    names = Names({"small": str(base)}, {}, tmp_path / "jobs")
+    names = Names({"small": str(base)}, {}, tmp_path / "jobs", frozenset({"live"}))
     yield ServedModels(names, loaded)
     loaded.close(0)
 
@@ -46,15 +47,17 @@ def _say(served: ServedModels, model: ServedModel | None) -> str:
 
 
 def test_a_base_and_a_prompt_on_it(served: ServedModels, base: Path) -> None:
-    plain = served.find("small")
+    plain = served.find(LOCAL, "small")
     prompt = Prompt("be a dog", decoding=Decoding(temperature=0.25, max_new_tokens=9))
     register_prompt("doggy", find_base(str(base)), prompt)
-    found = served.find("doggy")
+    found = served.find(LOCAL, "doggy")
     assert found is not None
     assert found.verdict == "unproven"
     assert found.defaults == {"temperature": 0.25, "top_p": 1.0, "max_tokens": 9}
     assert found.conversation([Message("user", "x")])[0].content == "be a dog"
-    assert [model.id for model in served.models()] == ["small", "doggy"]
+    assert [model.id for model in served.models(LOCAL)] == ["small", "doggy"]
+    assert [model.id for model in served.models("proj_other")] == ["small"]
+    assert served.find("proj_other", "doggy") is None
     assert _say(served, plain)
     assert _say(served, found)
     assert len(served.loaded()) == 1  # both stand on one base
@@ -67,11 +70,14 @@ def test_a_tuned_model_and_its_alias(served: ServedModels, base: Path, tmp_path:
     with open_registry() as registry, registry.writing() as session:
         model = find_model(session, trained.run.name)
         promote(session, model, "live", "for a test", is_forced=True)
-    found, alias = served.find(trained.run.name), served.find("live")
+    found, alias = served.find(LOCAL, trained.run.name), served.find(LOCAL, "live")
     assert found is not None
     assert alias is not None
     assert alias.details == {"stands_for": trained.run.name}
-    assert _say(served, found) == _say(served, alias) != _say(served, served.find("small"))
+    assert [model.id for model in served.models("proj_other")] == ["small", "live"]
+    assert served.find("proj_other", trained.run.name) is None
+    assert served.find("proj_other", "live") == alias  # it is shared
+    assert _say(served, found) == _say(served, alias) != _say(served, served.find(LOCAL, "small"))
 
 
 def test_a_model_of_a_job_is_no_common_one(base: Path, tmp_path: Path) -> None:
@@ -81,11 +87,11 @@ def test_a_model_of_a_job_is_no_common_one(base: Path, tmp_path: Path) -> None:
     trained = train_project(load_project(spec), out=jobs / "ftjob-x" / "ftjob-x", sink=no_sink)
     loaded = LoadedBases(1, EngineSettings(rows=4))
     served = ServedModels(Names({}, {}, jobs), loaded)
-    assert served.find(trained.run.name) is None
-    assert served.models() == []
+    assert served.find(LOCAL, trained.run.name) is None
+    assert served.models(LOCAL) == []
     with open_registry() as registry, registry.writing() as session:
         promote(session, find_model(session, trained.run.name), "live", "why", is_forced=True)
-    assert [model.id for model in served.models()] == ["live"]
+    assert [model.id for model in served.models(LOCAL)] == ["live"]
 
 
 @pytest.mark.parametrize("name", ["/etc", "..", "./small", "nobody", "", "a\x00b", "tiny"])
@@ -94,9 +100,9 @@ def test_names_are_no_paths(
 ) -> None:
     monkeypatch.chdir(base.parent)
     register_prompt("known", find_base(str(base)), Prompt("be a dog"))
-    assert served.find(name) is None
-    assert served.find(str(base)) is None
-    assert served.find("base") is None
+    assert served.find(LOCAL, name) is None
+    assert served.find(LOCAL, str(base)) is None
+    assert served.find(LOCAL, "base") is None
 
 
 def test_idle_bases_leave_for_others(base: Path, tmp_path: Path) -> None:
@@ -105,7 +111,7 @@ def test_idle_bases_leave_for_others(base: Path, tmp_path: Path) -> None:
     served = ServedModels(Names(names, {}, tmp_path / "jobs"), loaded)
     try:
         for name in ("small", "tiny", "small"):
-            assert _say(served, served.find(name)) is not None
+            assert _say(served, served.find(LOCAL, name)) is not None
             assert len(served.loaded()) == 1
     finally:
         loaded.close(0)

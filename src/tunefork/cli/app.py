@@ -22,6 +22,7 @@ from tunefork.cli import (
     evaluate,
     forgetting,
     init,
+    keys,
     label,
     lineage,
     models,
@@ -95,7 +96,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "gc": clean.gc,
     "backup": backup.backup,
 }
-_GROUPS = {"datasets": datasets.app, "runs": runs.app, "models": models.app}
+_GROUPS = {"datasets": datasets.app, "runs": runs.app, "models": models.app, "keys": keys.app}
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
 for _name, _group in _GROUPS.items():

@@ -29,7 +29,11 @@ def serve(
     rows: Annotated[int, typer.Option("--rows", min=4, help="Answers at once.")] = 32,
     api_key_env: Annotated[
         str | None,
-        typer.Option("--api-key-env", help="The environment variable that holds the key."),
+        typer.Option("--api-key-env", help="The environment variable with a key of your own."),
+    ] = None,
+    share: Annotated[
+        list[str] | None,
+        typer.Option("--share", help="A registered model or alias that every project may ask."),
     ] = None,
     drain: Annotated[
         int, typer.Option("--drain", min=0, help="Seconds that answers have left on SIGTERM.")
@@ -45,7 +49,6 @@ def serve(
     from tunefork.cli import show
 
     show.prepare_process()
-    from tunefork.serving.guard import check_address
     from tunefork.serving.listen import Place, listen
     from tunefork.serving.logs import set_up
     from tunefork.workflow.serve import ServeSettings, serving
@@ -57,9 +60,10 @@ def serve(
         jobs=jobs,
         rows=rows,
         key_variable=api_key_env,
+        shared=tuple(share or ()),
+        host=host,
         logs_content=log_content,
     )
-    check_address(host, settings.access)
     set_up(as_json=log_json, tells_content=log_content)
     with serving(settings, _log) as app:
         listen(app, Place(host, port, drain), lambda place: _log(Noted(f"Serving at {place}")))

@@ -13,9 +13,11 @@ from starlette.concurrency import run_in_threadpool
 
 from tunefork.core.errors import DataError, InputError
 from tunefork.inference.engine import Constraint, Request, Sampling, Ticket, TokenLogProb
+from tunefork.serving.allowance import Allowance
 from tunefork.serving.catalogue import Catalogue, Host, ServedModel
 from tunefork.serving.errors import ApiError, invalid, not_found
 from tunefork.serving.limits import Limits
+from tunefork.serving.meters import Charge
 from tunefork.serving.seen import note_tickets
 
 _SEEDS = 2**63
@@ -89,19 +91,59 @@ async def open_model(catalogue: Catalogue, owner: str, name: str) -> Opened:
     return await run_in_threadpool(opened)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Answers that the engine was asked for.
+
+    Attributes:
+        tickets: One for each, those to one prompt side by side.
+        n: How many there are to each prompt.
+        charge: The tokens that are reserved for them.
+    """
+
+    tickets: Sequence[Ticket]
+    n: int
+    charge: Charge
+
+    def cancel(self) -> None:
+        """Let the engine forget them, and settle what they came to; again, it does nothing."""
+        for ticket in self.tickets:
+            ticket.cancel()
+        self.charge.settle(self.usage()["total_tokens"])
+
+    def usage(self) -> dict[str, Any]:
+        """Return what they cost; a prompt counts once for its `n` answers."""
+        prompts = sum(ticket.usage.prompt_tokens for ticket in self.tickets[:: self.n])
+        cached = sum(ticket.usage.cached_tokens for ticket in self.tickets[:: self.n])
+        written = sum(ticket.usage.completion_tokens for ticket in self.tickets)
+        return {
+            "prompt_tokens": prompts,
+            "completion_tokens": written,
+            "total_tokens": prompts + written,
+            "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+        }
+
+
 def submit(
-    opened: Opened, prompts: Sequence[Sequence[int]], wanted: Wanted, owner: str, limits: Limits
-) -> list[Ticket]:
+    opened: Opened, prompts: Sequence[Sequence[int]], wanted: Wanted, allowed: Allowance
+) -> Asked:
     """Hand every answer to the engine, `n` for each prompt; all of them or none.
 
     Raises:
-        ApiError: A prompt leaves no room for an answer.
+        ApiError: A prompt leaves no room for an answer, or the caller's tokens are used up.
         Busy: There is no room in the queue.
     """
+    samplings = [_sampling(opened, prompt, wanted, allowed.limits) for prompt in prompts]
+    read = sum(map(len, prompts))
+    charge = allowed.reserve(
+        most=read + wanted.n * sum(sampling.max_tokens for sampling in samplings),
+        least=read + wanted.n * len(prompts) * (wanted.max_tokens or 1),
+    )
     tickets: list[Ticket] = []
+    asked = Asked(tickets, wanted.n, charge)
     try:
-        for prompt in prompts:
-            sampling = _sampling(opened, prompt, wanted, limits)
+        for prompt, sampling in zip(prompts, samplings, strict=True):
             for number in range(wanted.n):
                 seed = None if wanted.seed is None else (wanted.seed + number) % _SEEDS
                 tickets.append(
@@ -110,15 +152,15 @@ def submit(
                             prompt=tuple(prompt),
                             sampling=replace(sampling, seed=seed),
                             adapter=opened.model.adapter,
-                            owner=owner,
+                            owner=allowed.caller.owner,
                         )
                     )
                 )
     except BaseException:
-        cancel(tickets)
+        asked.cancel()
         raise
     note_tickets(tickets, wanted.n)
-    return tickets
+    return asked
 
 
 def _sampling(opened: Opened, prompt: Sequence[int], wanted: Wanted, limits: Limits) -> Sampling:
@@ -155,19 +197,13 @@ def _first(*values: float | None) -> float:
     return next(value for value in values if value is not None)
 
 
-def cancel(tickets: Sequence[Ticket]) -> None:
-    """Let the engine forget them."""
-    for ticket in tickets:
-        ticket.cancel()
-
-
-async def finished(request: HttpRequest, tickets: Sequence[Ticket]) -> list[Finished]:
+async def finished(request: HttpRequest, asked: Asked) -> list[Finished]:
     """Return every answer, whole; give up when the client has gone.
 
     Raises:
         TuneforkError: The engine could not answer.
     """
-    work = asyncio.ensure_future(_all(tickets))
+    work = asyncio.ensure_future(_all(asked.tickets))
     watch = asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -175,7 +211,7 @@ async def finished(request: HttpRequest, tickets: Sequence[Ticket]) -> list[Fini
             raise ApiError(400, "The client has gone.", code="client_gone")  # nobody reads it
         return work.result()
     finally:
-        cancel(tickets)
+        asked.cancel()
         for task in (work, watch):
             task.cancel()
         await asyncio.gather(work, watch, return_exceptions=True)
@@ -203,7 +239,7 @@ async def _gone(request: HttpRequest) -> None:
             return
 
 
-async def parts(tickets: Sequence[Ticket]) -> AsyncIterator[Part]:
+async def parts(asked: Asked) -> AsyncIterator[Part]:
     """Yield the pieces of all answers as they come; the engine forgets what is not read."""
     queue: asyncio.Queue[Part | BaseException | None] = asyncio.Queue()
 
@@ -215,9 +251,9 @@ async def parts(tickets: Sequence[Ticket]) -> AsyncIterator[Part]:
         except Exception as error:  # noqa: BLE001  handed to who reads
             queue.put_nowait(error)
 
-    feeding = [asyncio.ensure_future(feed(*pair)) for pair in enumerate(tickets)]
+    feeding = [asyncio.ensure_future(feed(*pair)) for pair in enumerate(asked.tickets)]
     try:
-        left = len(tickets)
+        left = len(asked.tickets)
         while left:
             found = await queue.get()
             if isinstance(found, BaseException):
@@ -227,25 +263,11 @@ async def parts(tickets: Sequence[Ticket]) -> AsyncIterator[Part]:
             else:
                 yield found
     finally:
-        cancel(tickets)
+        asked.cancel()
         for task in feeding:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*feeding, return_exceptions=True)
-
-
-def usage(tickets: Sequence[Ticket], n: int = 1) -> dict[str, Any]:
-    """Return what answers cost; a prompt counts once for its `n` answers."""
-    prompts = sum(ticket.usage.prompt_tokens for ticket in tickets[::n])
-    cached = sum(ticket.usage.cached_tokens for ticket in tickets[::n])
-    written = sum(ticket.usage.completion_tokens for ticket in tickets)
-    return {
-        "prompt_tokens": prompts,
-        "completion_tokens": written,
-        "total_tokens": prompts + written,
-        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
-    }
 
 
 def token_bias(opened: Opened, given: dict[str, float] | None) -> tuple[tuple[int, float], ...]:

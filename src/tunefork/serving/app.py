@@ -70,7 +70,9 @@ def create_app(context: Context, access: Access, *, logs_content: bool = False) 
         app.include_router(router)
     app.openapi_schema = _true(app.openapi())
     app.add_middleware(BodyLimit, limits=context.limits)
-    app.add_middleware(Guard, access=access)  # it reads no body
+    keyring, meters = context.keyring, context.meters
+    # It reads no body.
+    app.add_middleware(Guard, access=access, keyring=keyring, meters=meters)
     app.add_middleware(
         Watch,
         begin=counted.begin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ from tunefork.data import Message
 from tunefork.graders import AskModel
 from tunefork.graders.grade import Failure
 from tunefork.inference.engine import Ticket
-from tunefork.serving.answering import Opened, Wanted, cancel, submit
+from tunefork.serving.allowance import Allowance
+from tunefork.serving.answering import Asked, Opened, Wanted, submit
 from tunefork.serving.catalogue import Catalogue
 from tunefork.serving.errors import ApiError, not_found
-from tunefork.serving.limits import Limits
+from tunefork.serving.meters import UsedUpError
 
 _USUAL_TOKENS = 512
 
@@ -31,12 +32,20 @@ class Said:
 
 @dataclass(frozen=True)
 class Asker:
-    """Asks models for one owner, and waits; for any thread but the event loop's."""
+    """Asks models for one caller, and waits; for any thread but the event loop's.
+
+    Attributes:
+        catalogue: The models.
+        allowed: Who asks, and how much there may be of an answer.
+        usual_model: What graders ask that name no model.
+        wait: Waits so many seconds where the caller's tokens are used up, and says whether to go
+            on; None gives up at once.
+    """
 
     catalogue: Catalogue
-    limits: Limits
-    owner: str
-    usual_model: str | None = None  # for graders that name none
+    allowed: Allowance
+    usual_model: str | None = None
+    wait: Callable[[float], bool] | None = None
 
     def open(self, name: str) -> Opened:
         """Return a model, loaded.
@@ -45,7 +54,7 @@ class Asker:
             ApiError: There is none.
             TuneforkError: It cannot be loaded.
         """
-        model = self.catalogue.find(self.owner, name)
+        model = self.catalogue.find(self.allowed.caller.owner, name)
         if model is None or model.can_embed:
             raise not_found("model", name, "model")
         return Opened(model, self.catalogue.backend.host(model))
@@ -60,18 +69,26 @@ class Asker:
         opened = self.open(name)
         prompt = opened.host.renderer.prompt(opened.model.conversation(messages))
         given = sampling.get("max_completion_tokens") or sampling.get("max_completions_tokens")
-        room = (opened.host.max_length or self.limits.completion_tokens) - len(prompt)
+        room = (opened.host.max_length or self.allowed.limits.completion_tokens) - len(prompt)
         wanted = Wanted(
             max_tokens=max(1, min(given or _USUAL_TOKENS, room)),
             temperature=sampling.get("temperature"),
             top_p=sampling.get("top_p"),
             seed=sampling.get("seed"),
         )
-        tickets = submit(opened, [prompt], wanted, self.owner, self.limits)
+        asked = self._submitted(opened, prompt, wanted)
         try:
-            return _read(tickets[0])
+            return _read(asked.tickets[0])
         finally:
-            cancel(tickets)
+            asked.cancel()
+
+    def _submitted(self, opened: Opened, prompt: Sequence[int], wanted: Wanted) -> Asked:
+        while True:
+            try:
+                return submit(opened, [prompt], wanted, self.allowed)
+            except UsedUpError as error:
+                if self.wait is None or not self.wait(error.wait_s):
+                    raise
 
     def answer_graders(self, asked: Sequence[AskModel]) -> list[str | Failure]:
         """Answer what graders ask; see `graders.Ask`."""

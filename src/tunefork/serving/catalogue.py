@@ -87,11 +87,14 @@ class Backend(Protocol):
         """What each name of a base that jobs may tune stands for here."""
         ...
 
-    def models(self) -> list[ServedModel]:
-        """Return every model but those that jobs here made."""
+    def models(self, owner: str) -> list[ServedModel]:
+        """Return every model that an owner may ask, but those that jobs here made.
+
+        What the local user registered is the local user's, but for what is shared.
+        """
         ...
 
-    def find(self, name: str) -> ServedModel | None:
+    def find(self, owner: str, name: str) -> ServedModel | None:
         """Return one of them by its name or alias."""
         ...
 
@@ -149,10 +152,10 @@ class Catalogue:
 
     def all(self, owner: str) -> list[ServedModel]:
         """Return those that are listed."""
-        return [*self.backend.models(), *self.tuned.tuned_models(owner)]
+        return [*self.backend.models(owner), *self.tuned.tuned_models(owner)]
 
     def find(self, owner: str, name: str) -> ServedModel | None:
         """Return one by name."""
         if name.startswith("ft:"):
             return self.tuned.find_tuned(owner, name)
-        return self.backend.find(name)
+        return self.backend.find(owner, name)

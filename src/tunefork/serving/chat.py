@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from tunefork.core.errors import DataError, InputError
-from tunefork.inference.engine import Ticket
 from tunefork.serving.answering import (
+    Asked,
     Finished,
     Opened,
     Wanted,
@@ -20,12 +20,11 @@ from tunefork.serving.answering import (
     rendering,
     submit,
     token_bias,
-    usage,
 )
 from tunefork.serving.chat_answer import ChatCompletion
 from tunefork.serving.chat_body import ChatBody, NamedTool, Tool, stops, turns
 from tunefork.serving.constraints import call_constraint, format_constraint
-from tunefork.serving.context import Owner, Parts
+from tunefork.serving.context import Allowed, Parts
 from tunefork.serving.errors import RESPONSES, invalid
 from tunefork.serving.ids import new_id, now
 from tunefork.serving.limits import Limits
@@ -60,15 +59,15 @@ class _Prepared:
     response_model_exclude_unset=True,
     responses={200: STREAMED},
 )
-async def create(body: ChatBody, request: Request, parts_of: Parts, owner: Owner) -> Any:
+async def create(body: ChatBody, request: Request, parts_of: Parts, allowed: Allowed) -> Any:
     """Go on with a conversation."""
-    opened = await open_model(parts_of.catalogue, owner, body.model)
+    opened = await open_model(parts_of.catalogue, allowed.caller.owner, body.model)
     prepared = _prepare(body, opened, parts_of.limits)
-    tickets = submit(opened, [prepared.prompt], prepared.wanted, owner, parts_of.limits)
+    asked = submit(opened, [prepared.prompt], prepared.wanted, allowed)
     if body.stream:
-        return await streaming(_events(prepared, tickets))
-    answers = await finished(request, tickets)
-    return _completion(prepared, answers, tickets)
+        return await streaming(_events(prepared, asked))
+    answers = await finished(request, asked)
+    return _completion(prepared, answers, asked)
 
 
 def _prepare(body: ChatBody, opened: Opened, limits: Limits) -> _Prepared:
@@ -136,13 +135,11 @@ def _wanted(
     )
 
 
-def _completion(
-    prepared: _Prepared, answers: Sequence[Finished], tickets: Sequence[Ticket]
-) -> dict[str, Any]:
+def _completion(prepared: _Prepared, answers: Sequence[Finished], asked: Asked) -> dict[str, Any]:
     return {
         **_head(prepared, "chat.completion"),
         "choices": [_choice(prepared, index, answer) for index, answer in enumerate(answers)],
-        "usage": usage(tickets, prepared.n),
+        "usage": asked.usage(),
     }
 
 
@@ -194,10 +191,10 @@ def _logprobs(prepared: _Prepared, answer: Finished) -> dict[str, Any] | None:
     return chat_logprobs(answer.tokens) if prepared.body.logprobs else None
 
 
-async def _events(prepared: _Prepared, tickets: Sequence[Ticket]) -> AsyncIterator[str]:
+async def _events(prepared: _Prepared, asked: Asked) -> AsyncIterator[str]:
     head = _head(prepared, "chat.completion.chunk")
-    asked = prepared.body.stream_options
-    wants_usage = asked is not None and bool(asked.include_usage)
+    options = prepared.body.stream_options
+    wants_usage = options is not None and bool(options.include_usage)
     if wants_usage:
         head["usage"] = None
     held = [""] * prepared.n  # what may yet turn out to be a call
@@ -207,7 +204,7 @@ async def _events(prepared: _Prepared, tickets: Sequence[Ticket]) -> AsyncIterat
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return event({**head, "choices": [choice]})
 
-    async for part in parts(tickets):
+    async for part in parts(asked):
         index = part.index
         if not begun[index]:
             begun[index] = True
@@ -230,5 +227,5 @@ async def _events(prepared: _Prepared, tickets: Sequence[Ticket]) -> AsyncIterat
         if reason is not None:
             yield chunk(index, {}, reason, None)
     if wants_usage:
-        yield event({**head, "choices": [], "usage": usage(tickets, prepared.n)})
+        yield event({**head, "choices": [], "usage": asked.usage()})
     yield DONE

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from tunefork.inference.engine import Ticket
 from tunefork.serving.answering import (
+    Asked,
     Opened,
     Wanted,
     finished,
@@ -17,7 +17,6 @@ from tunefork.serving.answering import (
     parts,
     submit,
     token_bias,
-    usage,
 )
 from tunefork.serving.bodies import Body, Name
 from tunefork.serving.chat_answer import Usage
@@ -32,7 +31,7 @@ from tunefork.serving.chat_body import (
     TopP,
     stops,
 )
-from tunefork.serving.context import Owner, Parts
+from tunefork.serving.context import Allowed, Parts
 from tunefork.serving.errors import RESPONSES, invalid
 from tunefork.serving.ids import new_id, now
 from tunefork.serving.limits import Limits
@@ -106,12 +105,12 @@ class Completion(BaseModel):
 
 
 @router.post("/v1/completions", response_model=Completion, responses={200: STREAMED})
-async def create(body: CompletionBody, request: Request, context: Parts, owner: Owner) -> Any:
+async def create(body: CompletionBody, request: Request, context: Parts, allowed: Allowed) -> Any:
     """Go on with a text."""
-    opened = await open_model(context.catalogue, owner, body.model)
+    opened = await open_model(context.catalogue, allowed.caller.owner, body.model)
     prompts = _prompts(body, opened, context.limits)
     wanted = _wanted(body, opened, context.limits)
-    tickets = submit(opened, prompts, wanted, owner, context.limits)
+    asked = submit(opened, prompts, wanted, allowed)
     head = {
         "id": new_id("cmpl-"),
         "object": "text_completion",
@@ -120,8 +119,8 @@ async def create(body: CompletionBody, request: Request, context: Parts, owner: 
         "system_fingerprint": opened.fingerprint,
     }
     if body.stream:
-        return await streaming(_events(body, head, tickets, wanted.n))
-    answers = await finished(request, tickets)
+        return await streaming(_events(body, head, asked))
+    answers = await finished(request, asked)
     choices = [
         {
             "index": index,
@@ -131,7 +130,7 @@ async def create(body: CompletionBody, request: Request, context: Parts, owner: 
         }
         for index, answer in enumerate(answers)
     ]
-    return {**head, "choices": choices, "usage": usage(tickets, wanted.n)}
+    return {**head, "choices": choices, "usage": asked.usage()}
 
 
 def _wanted(body: CompletionBody, opened: Opened, limits: Limits) -> Wanted:
@@ -180,14 +179,12 @@ def _encoded(opened: Opened, text: str) -> list[int]:
     return ids
 
 
-async def _events(
-    body: CompletionBody, head: dict[str, Any], tickets: Sequence[Ticket], n: int
-) -> AsyncIterator[str]:
+async def _events(body: CompletionBody, head: dict[str, Any], asked: Asked) -> AsyncIterator[str]:
     wants_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     if wants_usage:
         head = {**head, "usage": None}
-    places = [0] * len(tickets)
-    async for part in parts(tickets):
+    places = [0] * len(asked.tickets)
+    async for part in parts(asked):
         logprobs = None
         if body.logprobs is not None:
             logprobs = text_logprobs(part.tokens, places[part.index])
@@ -200,5 +197,5 @@ async def _events(
         }
         yield event({**head, "choices": [choice]})
     if wants_usage:
-        yield event({**head, "choices": [], "usage": usage(tickets, n)})
+        yield event({**head, "choices": [], "usage": asked.usage()})
     yield DONE

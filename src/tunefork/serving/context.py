@@ -8,11 +8,15 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from tunefork.serving.allowance import Allowance
+from tunefork.serving.callers import Caller
 from tunefork.serving.catalogue import Catalogue
 from tunefork.serving.eval_runs import EvalRuns
-from tunefork.serving.guard import OWNER
+from tunefork.serving.graded import Programs
 from tunefork.serving.keeper import Keeper
+from tunefork.serving.keyring import Keyring
 from tunefork.serving.limits import Limits
+from tunefork.serving.meters import Meters
 from tunefork.serving.store import Store
 
 
@@ -25,6 +29,9 @@ class Context:
     store: Store
     keeper: Keeper
     evals: EvalRuns
+    keyring: Keyring
+    meters: Meters
+    programs: Programs
     ending: threading.Event = field(default_factory=threading.Event)
 
 
@@ -34,9 +41,23 @@ def _context(request: Request) -> Context:
     return found
 
 
-def _owner() -> str:
-    return OWNER
+def _caller(request: Request) -> Caller:
+    found = request.state.caller  # the guard says who
+    assert isinstance(found, Caller)
+    return found
 
 
 Parts = Annotated[Context, Depends(_context)]
+By = Annotated[Caller, Depends(_caller)]
+
+
+def _owner(by: By) -> str:
+    return by.owner
+
+
+def _allowance(parts: Parts, by: By) -> Allowance:
+    return Allowance(by, parts.limits, parts.meters)
+
+
 Owner = Annotated[str, Depends(_owner)]
+Allowed = Annotated[Allowance, Depends(_allowance)]

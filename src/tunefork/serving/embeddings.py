@@ -11,11 +11,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from tunefork.serving.bodies import Body, Name
-from tunefork.serving.context import Owner, Parts
+from tunefork.serving.context import Allowed, Parts
 from tunefork.serving.errors import RESPONSES, invalid, not_found
 from tunefork.serving.seen import note_tokens
 
 router = APIRouter(tags=["embeddings"], responses=RESPONSES)
+_MARKS = 2
 
 
 class EmbeddingBody(Body):
@@ -54,9 +55,9 @@ class Embeddings(BaseModel):
 
 
 @router.post("/v1/embeddings", response_model=Embeddings)
-def create(body: EmbeddingBody, parts: Parts, owner: Owner) -> Any:
+def create(body: EmbeddingBody, parts: Parts, allowed: Allowed) -> Any:
     """Return a vector for each text."""
-    model = parts.catalogue.find(owner, body.model)
+    model = parts.catalogue.find(allowed.caller.owner, body.model)
     if model is None:
         raise not_found("model", body.model, "model")
     if not model.can_embed:
@@ -66,7 +67,13 @@ def create(body: EmbeddingBody, parts: Parts, owner: Owner) -> Any:
     texts = [body.input] if isinstance(body.input, str) else body.input
     if not all(texts):
         raise invalid("A text is empty.", "input")
-    vectors, n_tokens = parts.catalogue.backend.embed(model, texts)
+    # No text has more tokens than bytes, but for the marks at its ends.
+    most = sum(len(text.encode()) + _MARKS for text in texts)
+    charge, n_tokens = allowed.reserve(most, least=len(texts)), 0
+    try:
+        vectors, n_tokens = parts.catalogue.backend.embed(model, texts)
+    finally:
+        charge.settle(n_tokens)
     note_tokens(n_tokens)
     is_packed = body.encoding_format == "base64"
     return {

@@ -7,6 +7,7 @@ that was written down.
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +18,24 @@ from sqlalchemy import func, select
 
 from tunefork.core.errors import TuneforkError
 from tunefork.data import Message
-from tunefork.graders import Grade, Grader, grade_many, validate_grader
+from tunefork.graders import Grade, Grader, validate_grader
 from tunefork.graders.templates import UnfilledTemplateError, fill
+from tunefork.serving.allowance import Allowance
 from tunefork.serving.asking import Asker, Said
+from tunefork.serving.callers import Caller
+from tunefork.serving.catalogue import Catalogue
 from tunefork.serving.errors import ApiError, invalid, log
 from tunefork.serving.eval_body import AskedRows, EvalRunBody, FileContent, FileReference
+from tunefork.serving.graded import Programs
 from tunefork.serving.ids import new_id, now
+from tunefork.serving.keyring import Keyring
+from tunefork.serving.limits import Limits
+from tunefork.serving.meters import Meters
 from tunefork.serving.store import Store, known_file
 from tunefork.serving.tables import EvalItemRow, EvalRow, EvalRunRow
 
 _AT_ONCE = 2
+_LOOK_EVERY_S = 0.5  # whether there is room for more tokens
 _MOST_BYTES = 64 * 10**6
 _OPEN = ("queued", "in_progress")
 _COUNTS = {"total": 0, "errored": 0, "failed": 0, "passed": 0}
@@ -71,26 +80,40 @@ class _Work:
     names: tuple[str, ...]
     asked: AskedRows | None
     asker: Asker
+    programs: Programs
+
+
+@dataclass(frozen=True)
+class EvalParts:
+    """What runs need of the server."""
+
+    store: Store
+    catalogue: Catalogue
+    limits: Limits
+    keyring: Keyring
+    meters: Meters
+    programs: Programs
 
 
 class EvalRuns:
     """Does runs."""
 
-    def __init__(self, store: Store, asker: Asker) -> None:
-        self._store = store
-        self._asker = asker
+    def __init__(self, parts: EvalParts) -> None:
+        self._parts = parts
+        self._store = parts.store
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="evals")
-        self._is_closing = False
+        self._closing = threading.Event()
 
-    def begin(self, known: EvalRow, body: EvalRunBody, rows: Rows) -> EvalRunRow:
+    def begin(self, known: EvalRow, body: EvalRunBody, rows: Rows, by: Caller) -> EvalRunRow:
         """Take a run on."""
         source = body.data_source.model_dump(exclude_none=True)
         asked = body.data_source if isinstance(body.data_source, AskedRows) else None
         if asked is not None:
-            replace(self._asker, owner=known.owner).open(asked.model)
+            self._asker(by).open(asked.model)
         run = EvalRunRow(
             id=new_id("evalrun_"),
             eval_id=known.id,
+            key_id=by.key,
             owner=known.owner,
             created=now(),
             state="queued",
@@ -133,23 +156,31 @@ class EvalRuns:
 
     def close(self) -> None:
         """Stop before the next row; what is left goes on later."""
-        self._is_closing = True
+        self._closing.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _asker(self, by: Caller) -> Asker:
+        parts = self._parts
+        return Asker(parts.catalogue, Allowance(by, parts.limits, parts.meters))
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait until there may be room for more tokens; say whether to go on."""
+        return not self._closing.wait(min(seconds, _LOOK_EVERY_S))
 
     def _work(self, run: EvalRunRow, known: EvalRow, rows: Rows) -> None:
         body = EvalRunBody.model_validate({"data_source": run.content["data_source"]})
         asked = body.data_source if isinstance(body.data_source, AskedRows) else None
         criteria = known.content["testing_criteria"]
-        asker = replace(
-            self._asker, owner=run.owner, usual_model=asked.model if asked is not None else None
-        )
+        by = self._parts.keyring.background(run.owner, run.key_id)
+        usual = asked.model if asked is not None else None
         work = _Work(
             run,
             rows,
             tuple(validate_grader(each) for each in criteria),
             tuple(str(each.get("name") or each["type"]) for each in criteria),
             asked,
-            asker,
+            replace(self._asker(by), usual_model=usual, wait=self._wait),
+            self._parts.programs,
         )
         try:
             self._set(run, state="in_progress", only_if=_OPEN)
@@ -167,7 +198,7 @@ class EvalRuns:
             query = select(func.count()).where(EvalItemRow.run_id == work.run.id)
             n_done = session.scalar(query) or 0
         for number, row in enumerate(work.rows[n_done:], start=n_done):
-            if self._is_closing or not self._is_open(work.run):
+            if self._closing.is_set() or not self._is_open(work.run):
                 return
             content = _marked(work, number, row)
             item = EvalItemRow(
@@ -203,7 +234,8 @@ def _marked(work: _Work, number: int, row: dict[str, Any]) -> dict[str, Any]:
     text = said.text if said is not None else ""
     graders = [grader.with_item(row["item"]) for grader in work.graders]
     ask = work.asker.answer_graders
-    grades = grade_many(graders, [text] * len(graders), ask=ask) if problem is None else []
+    answers = [text] * len(graders)
+    grades = work.programs.grade(graders, answers, ask) if problem is None else []
     results = [_result(*pair) for pair in zip(work.names, grades, strict=True)] if grades else []
     is_error = problem is not None or any(grade.error is not None for grade in grades)
     status = "error" if is_error else "pass" if all(g.passed for g in grades) else "fail"

@@ -9,11 +9,10 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import delete as remove
 from sqlalchemy import select
 
-from tunefork.serving.context import Context, Owner, Parts
+from tunefork.serving.context import By, Context, Owner, Parts
 from tunefork.serving.errors import RESPONSES, not_found
 from tunefork.serving.eval_body import EvalBody, EvalRunBody
 from tunefork.serving.eval_runs import read_rows
-from tunefork.serving.graded import checked_grader
 from tunefork.serving.ids import new_id, now
 from tunefork.serving.store import find, listing, page
 from tunefork.serving.tables import EvalItemRow, EvalRow, EvalRunRow
@@ -81,7 +80,7 @@ def _item(row: EvalItemRow) -> dict[str, Any]:
 def create(body: EvalBody, parts: Parts, owner: Owner) -> Any:
     """Make an eval."""
     for number, grader in enumerate(body.testing_criteria):
-        checked_grader(grader, f"testing_criteria.{number}")
+        parts.programs.checked(grader, f"testing_criteria.{number}")
     config = body.data_source_config.model_dump(exclude_none=True)
     schema = {"type": "object", "properties": {"item": config.pop("item_schema")}}
     row = EvalRow(
@@ -127,11 +126,11 @@ def delete(eval_id: str, parts: Parts, owner: Owner) -> Any:
 
 
 @router.post("/{eval_id}/runs", response_model=Object, status_code=201)
-def create_run(eval_id: str, body: EvalRunBody, parts: Parts, owner: Owner) -> Any:
+def create_run(eval_id: str, body: EvalRunBody, parts: Parts, by: By) -> Any:
     """Run an eval; it is polled until its status is `completed` or `failed`."""
-    row = _known(parts, owner, EvalRow, "eval", eval_id)
-    rows = read_rows(body.data_source.source, parts.store, owner)
-    run = parts.evals.begin(row, body, rows)
+    row = _known(parts, by.owner, EvalRow, "eval", eval_id)
+    rows = read_rows(body.data_source.source, parts.store, by.owner)
+    run = parts.evals.begin(row, body, rows, by)
     return _run(run)
 
 

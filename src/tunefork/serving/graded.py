@@ -1,21 +1,64 @@
-"""Graders in requests: checked, and asked."""
+"""Graders in requests: checked, and asked. Programs run only where the sandbox holds."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tunefork.core.errors import InputError
-from tunefork.graders import Grader, validate_grader
+from tunefork.graders import Ask, Grade, Grader, grade_many, runs_programs, validate_grader
+from tunefork.graders.sandbox import Sandbox, Verification, verify
 from tunefork.serving.errors import invalid
 
 
-def checked_grader(value: dict[str, Any], param: str) -> Grader:
-    """Return the grader that a request gives.
+class Programs:
+    """Checks graders and marks by them.
 
-    Raises:
-        ApiError: It is none.
+    The first one that is a program has the sandbox of this machine attacked; where anything does
+    not hold, programs are refused from then on. Where all of it does, they run in the very kind of
+    sandbox that was seen to hold, never in a lesser one.
+
+    Args:
+        check: Attacks the sandbox.
     """
-    try:
-        return validate_grader(value)
-    except InputError as error:
-        raise invalid(error.message + (f" ({error.hint})" if error.hint else ""), param) from error
+
+    def __init__(self, check: Callable[[], Verification] = verify) -> None:
+        self._check = check
+        self._lock = threading.Lock()
+        self._found: Verification | None = None
+
+    def checked(self, value: dict[str, Any], param: str) -> Grader:
+        """Return the grader that a request gives.
+
+        Raises:
+            ApiError: It is none, or a program where programs do not run.
+        """
+        try:
+            grader = validate_grader(value)
+            if runs_programs(grader):
+                self._verified().require()
+        except InputError as error:
+            text = error.message + (f" ({error.hint})" if error.hint else "")
+            raise invalid(text, param) from error
+        return grader
+
+    def grade(self, graders: Sequence[Grader], answers: Sequence[str], ask: Ask) -> list[Grade]:
+        """Mark each answer by the grader of the same place.
+
+        Raises:
+            InputError: One is a program, and programs do not run here.
+        """
+        if not any(runs_programs(grader) for grader in graders):
+            return grade_many(graders, answers, ask=ask)
+        found = self._verified()
+        found.require()
+        assert found.isolation is not None, "it was required"
+        with Sandbox(isolations=[found.isolation]) as sandbox:
+            return grade_many(graders, answers, ask=ask, sandbox=sandbox)
+
+    def _verified(self) -> Verification:
+        with self._lock:
+            if self._found is None:
+                self._found = self._check()
+            return self._found

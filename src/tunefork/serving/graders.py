@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from tunefork.graders import Grade, grade_many
+from tunefork.graders import Grade
 from tunefork.serving.asking import Asker
 from tunefork.serving.bodies import Body
-from tunefork.serving.context import Owner, Parts
+from tunefork.serving.context import Allowed, Parts
 from tunefork.serving.errors import RESPONSES
-from tunefork.serving.graded import checked_grader
 
 router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"], responses=RESPONSES)
 _ERRORS = (
@@ -80,15 +79,15 @@ class ValidateAnswer(BaseModel):
 
 
 @router.post("/run", response_model=RunAnswer)
-def run(body: RunBody, parts: Parts, owner: Owner) -> Any:
+def run(body: RunBody, parts: Parts, allowed: Allowed) -> Any:
     """Mark one answer."""
     item = dict(body.item or {})
     if body.reference_answer is not None:
         item.setdefault("reference", body.reference_answer)
-    grader = checked_grader(body.grader, "grader").with_item(item)
-    asker = Asker(parts.catalogue, parts.limits, owner)
+    grader = parts.programs.checked(body.grader, "grader").with_item(item)
+    asker = Asker(parts.catalogue, allowed)
     began = time.perf_counter()
-    grade = grade_many([grader], [body.model_sample], ask=asker.answer_graders)[0]
+    grade = parts.programs.grade([grader], [body.model_sample], asker.answer_graders)[0]
     return {
         "reward": grade.reward,
         "sub_rewards": dict(grade.parts),
@@ -106,9 +105,9 @@ def run(body: RunBody, parts: Parts, owner: Owner) -> Any:
 
 
 @router.post("/validate", response_model=ValidateAnswer)
-def validate(body: ValidateBody) -> Any:
+def validate(body: ValidateBody, parts: Parts) -> Any:
     """Say whether an object is a grader."""
-    checked_grader(body.grader, "grader")
+    parts.programs.checked(body.grader, "grader")
     return {"grader": body.grader}
 
 

@@ -1,43 +1,63 @@
-"""Who may ask: anybody on this machine, or who has the key.
+"""Who may ask: anybody on this machine, or who holds a key that opens what is asked for.
 
-Without a key only this machine is answered. A web page that a browser here shows is not "this
-machine": it would name its own origin, or another host, and is turned away.
+Without any key only this machine is answered. A web page that a browser here shows is not "this
+machine": it would name its own origin, or another host, and is turned away. As soon as there is one
+key, everybody needs one; that holds until all of them are forgotten, not only revoked, so that no
+server opens by itself.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tunefork.core.errors import UsageError
-from tunefork.serving.errors import ApiError
+from tunefork.core.errors import TuneforkError, UsageError
+from tunefork.serving.callers import LOCAL_USER, Caller, scopes_for
+from tunefork.serving.errors import ApiError, from_error
+from tunefork.serving.keyring import Keyring, wrong_key
+from tunefork.serving.meters import Meters
+from tunefork.serving.seen import note_caller
 
-OWNER = "local"  # whose everything is, as long as there is one key or none
 _OPEN = {"/health", "/ready"}  # what tells strangers nothing
+# What a browser that shows an answer may make of it: nothing.
+_SECURITY = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
 
 
 @dataclass(frozen=True)
 class Access:
-    """The key to ask for; None answers this machine alone."""
+    """Who may ask.
 
-    key: str | None = None
+    Attributes:
+        key: One key for the local user, besides those that are stored; None is none.
+        is_for_others: Whether other machines reach the server; then a key is always needed.
+    """
+
+    key: str | None = field(default=None, repr=False)
+    is_for_others: bool = False
 
 
-def check_address(host: str, access: Access) -> None:
+def check_address(host: str, access: Access, *, has_keys: bool) -> None:
     """Refuse to listen to other machines without a key.
 
     Raises:
         UsageError: `host` is not this machine alone, and there is no key.
     """
-    if access.key is None and not is_loopback(host):
+    if access.key is None and not has_keys and not is_loopback(host):
         raise UsageError(
             f"`{host}` can be reached from other machines, and no key is asked for",
-            hint="set one with `--api-key-env NAME`, or listen at 127.0.0.1",
+            hint="make one with `tunefork keys create`, or listen at 127.0.0.1",
         )
 
 
@@ -52,32 +72,88 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Turn away who may not ask."""
+    """Turn away who may not ask, and count the requests of who may."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, keyring: Keyring, meters: Meters) -> None:
         self._app = app
         self._access = access
+        self._keyring = keyring
+        self._meters = meters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401 or 403."""
-        if scope["type"] == "http" and scope["path"] not in _OPEN:
-            problem = self._problem(Headers(scope=scope))
-            if problem is not None:
-                await problem.response()(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        """Pass the request on with its caller, or answer 401, 403 or 429."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        caller = LOCAL_USER
+        try:
+            if scope["path"] not in _OPEN:
+                caller = await self._caller(Headers(scope=scope))
+                note_caller(caller.key, caller.organisation)
+                _check_scope(caller, scope["method"], scope["path"])
+                self._meters.count_request(caller.payers)
+        except ApiError as error:
+            await error.response()(scope, receive, self._sending(send, caller))
+            return
+        except TuneforkError as error:
+            await from_error(error).response()(scope, receive, self._sending(send, caller))
+            return
+        scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, self._sending(send, caller))
 
-    def _problem(self, headers: Headers) -> ApiError | None:
-        key = self._access.key
-        if key is None:
-            return _from_elsewhere(headers)
+    async def _caller(self, headers: Headers) -> Caller:
+        access = self._access
+        if access.key is None and not access.is_for_others and not await self._keyring.has_keys():
+            problem = _from_elsewhere(headers)
+            if problem is not None:
+                raise problem
+            return LOCAL_USER
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        is_right = hmac.compare_digest(given.strip().encode(), key.encode())
-        if scheme.lower() == "bearer" and is_right:
-            return None
-        message = "Incorrect API key provided." if given else "You did not provide an API key."
-        hint = {"www-authenticate": "Bearer"}
-        return ApiError(401, message, code="invalid_api_key", headers=hint)
+        given = given.strip()
+        if not given or scheme.lower() != "bearer":
+            raise wrong_key("You did not provide an API key.")
+        if access.key is not None and hmac.compare_digest(given.encode(), access.key.encode()):
+            return LOCAL_USER
+        caller = await self._keyring.caller(given)
+        _check_headers(caller, headers)
+        return caller
+
+    def _sending(self, send: Send, caller: Caller) -> Send:
+        """Return `send`, with the headers that every answer has."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+                headers.update(self._meters.headers(caller.payers))
+            await send(message)
+
+        return sending
+
+
+def _check_scope(caller: Caller, method: str, path: str) -> None:
+    needed = scopes_for(method, path)
+    if not needed & caller.scopes:
+        wanted = " or ".join(f"`{scope}`" for scope in sorted(needed))
+        raise ApiError(
+            403,
+            f"This key may not do this: it lacks the scope {wanted}.",
+            code="insufficient_permissions",
+        )
+
+
+def _check_headers(caller: Caller, headers: Headers) -> None:
+    """Turn away who names another organisation or project than the key's, whether it is there."""
+    named = {
+        "organization": (caller.organisation, caller.organisation_name),
+        "project": (caller.owner,),
+    }
+    for what, right in named.items():
+        given = headers.get(f"openai-{what}")
+        if given and given not in right:
+            message = f"The header `OpenAI-{what.capitalize()}` does not fit the API key."
+            raise ApiError(401, message, code=f"mismatched_{what}")
 
 
 def _from_elsewhere(headers: Headers) -> ApiError | None:

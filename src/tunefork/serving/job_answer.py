@@ -12,8 +12,6 @@ from tunefork.core.hashing import hash_json
 from tunefork.serving.job_folder import JobFolder
 from tunefork.serving.tables import JobRow
 
-ORGANISATION = "org-local"
-
 
 class JobError(BaseModel):
     """Why a job failed; all null where it did not."""
@@ -103,7 +101,9 @@ class Checkpoints(BaseModel):
     has_more: bool
 
 
-def described(row: JobRow, estimated_finish: int | None = None) -> dict[str, Any]:
+def described(
+    row: JobRow, organisation: str, estimated_finish: int | None = None
+) -> dict[str, Any]:
     """Return a job as the API shows it, with what the gate said as a field of ours."""
     result = row.result or {}
     request = row.request
@@ -114,7 +114,7 @@ def described(row: JobRow, estimated_finish: int | None = None) -> dict[str, Any
         "finished_at": row.finished,
         "model": row.model,
         "fine_tuned_model": row.tuned if row.state == "succeeded" else None,
-        "organization_id": ORGANISATION,
+        "organization_id": organisation,
         "status": row.state,
         "hyperparameters": result.get("hyperparameters") or request["hyperparameters"],
         "method": request["method"],

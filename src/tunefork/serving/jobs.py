@@ -13,9 +13,10 @@ from sqlalchemy import func, select
 
 from tunefork.core.files import new_folder, write_json, writing
 from tunefork.core.hashing import hash_json
-from tunefork.serving.context import Context, Owner, Parts
+from tunefork.graders import named_models
+from tunefork.serving.callers import Caller
+from tunefork.serving.context import By, Context, Parts
 from tunefork.serving.errors import RESPONSES, ApiError, invalid, not_found
-from tunefork.serving.graded import checked_grader
 from tunefork.serving.ids import new_id, now
 from tunefork.serving.job_answer import Job, Jobs, described, estimated_finish
 from tunefork.serving.job_body import JobBody, Reinforcement
@@ -33,18 +34,19 @@ _PATIENCE_S = 2.0  # for a worker to stop, before the answer says how far it is
 def create(
     body: JobBody,
     parts: Parts,
-    owner: Owner,
+    by: By,
     retries: Annotated[str | None, Header(alias="x-stainless-retry-count")] = None,
     idempotency_key: Annotated[str | None, Header(alias="idempotency-key")] = None,
 ) -> Any:
     """Make a job. The same request, sent again by the client, is the same job."""
     base = _base(body, parts)
-    request = _request(body)
+    request = _request(body, parts)
+    owner = by.owner
     fingerprint = hash_json([owner, body.model_dump(), idempotency_key])
     if idempotency_key is not None or (retries or "0") != "0":
         known = _same(parts, owner, fingerprint)
         if known is not None:
-            return described(known)
+            return described(known, by.organisation)
     files = {
         TRAINING: ("training_file", body.training_file),
         VALIDATION: ("validation_file", body.validation_file),
@@ -69,7 +71,7 @@ def create(
         is_model_deleted=False,
         n_deaths=0,
     )
-    row.tuned = _name(body, row.id)
+    row.tuned = _name(body, by, row.id)
     folder = _write(parts, row, sources)
     with parts.store.writing() as session:
         waiting = select(func.count()).where(JobRow.owner == owner, JobRow.state.not_in(_ENDED))
@@ -83,7 +85,7 @@ def create(
             429, "Too many jobs have not ended.", code="rate_limit_exceeded", headers=headers
         )
     parts.keeper.wake()
-    return described(row)
+    return described(row, by.organisation)
 
 
 def _base(body: JobBody, parts: Context) -> str:
@@ -98,11 +100,11 @@ def _base(body: JobBody, parts: Context) -> str:
     return bases[body.model]
 
 
-def _request(body: JobBody) -> dict[str, Any]:
+def _request(body: JobBody, parts: Context) -> dict[str, Any]:
     method = body.chosen()
     settings = method.settings()
     if isinstance(settings, Reinforcement):
-        checked_grader(settings.grader, "method.reinforcement.grader")
+        _check_grader(settings.grader, parts)
     given = (
         settings.hyperparameters.model_dump(exclude_none=True) if settings.hyperparameters else {}
     )
@@ -120,9 +122,19 @@ def _request(body: JobBody) -> dict[str, Any]:
     }
 
 
-def _name(body: JobBody, job_id: str) -> str:
+def _check_grader(grader: dict[str, Any], parts: Context) -> None:
+    """Refuse a grader that the worker must not run: it opens models by what it is told."""
+    param = "method.reinforcement.grader"
+    bases = parts.catalogue.backend.bases
+    for name in sorted(named_models(parts.programs.checked(grader, param))):
+        if name not in bases:
+            known = ", ".join(f"`{each}`" for each in sorted(bases))
+            raise invalid(f"A job's grader asks a base that is served here: {known}.", param)
+
+
+def _name(body: JobBody, by: Caller, job_id: str) -> str:
     short = job_id.removeprefix("ftjob-")[:10]
-    return f"ft:{body.model}:local:{body.suffix or ''}:{short}"
+    return f"ft:{body.model}:{by.organisation_name}:{body.suffix or ''}:{short}"
 
 
 def _same(parts: Context, owner: str, fingerprint: str) -> JobRow | None:
@@ -144,7 +156,13 @@ def _write(parts: Context, row: JobRow, sources: dict[str, Path]) -> JobFolder:
                     os.link(source, path / name)
                 except OSError:
                     shutil.copyfile(source, path / name)
-        content = {"id": row.id, "base": row.base, "tuned": row.tuned, **row.request}
+        content = {
+            "id": row.id,
+            "base": row.base,
+            "tuned": row.tuned,
+            "bases": dict(parts.catalogue.backend.bases),
+            **row.request,
+        }
         write_json(path / "job.json", content)
     folder = JobFolder(parts.store.jobs / row.id)
     folder.add_event(f"Created fine-tuning job: {row.id}")
@@ -157,7 +175,7 @@ def _write(parts: Context, row: JobRow, sources: dict[str, Path]) -> JobFolder:
 def list_jobs(
     request: Request,
     parts: Parts,
-    owner: Owner,
+    by: By,
     after: Annotated[str | None, Query(max_length=100)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Any:
@@ -171,38 +189,38 @@ def list_jobs(
     for key, value in wanted.items():
         query = query.where(JobRow.request["metadata"][key].as_string() == value)
     with parts.store.reading() as session:
-        rows, has_more = page(session, query, JobRow, owner=owner, after=after, limit=limit)
-    return listing([described(row) for row in rows], has_more)
+        rows, has_more = page(session, query, JobRow, owner=by.owner, after=after, limit=limit)
+    return listing([described(row, by.organisation) for row in rows], has_more)
 
 
 @router.get("/{job_id}", response_model=Job)
-def retrieve(job_id: str, parts: Parts, owner: Owner) -> Any:
+def retrieve(job_id: str, parts: Parts, by: By) -> Any:
     """Return a job as it is now."""
-    return _shown(parts, known_job(parts, owner, job_id))
+    return _shown(parts, by, known_job(parts, by.owner, job_id))
 
 
 @router.post("/{job_id}/cancel", response_model=Job)
-def cancel(job_id: str, parts: Parts, owner: Owner) -> Any:
+def cancel(job_id: str, parts: Parts, by: By) -> Any:
     """Stop a job for good."""
-    return _ask(parts, owner, job_id, "cancel", ("validating_files", "queued", "running", "paused"))
+    return _ask(parts, by, job_id, "cancel", ("validating_files", "queued", "running", "paused"))
 
 
 @router.post("/{job_id}/pause", response_model=Job)
-def pause(job_id: str, parts: Parts, owner: Owner) -> Any:
+def pause(job_id: str, parts: Parts, by: By) -> Any:
     """Stop a job between two steps, saved."""
-    return _ask(parts, owner, job_id, "pause", ("queued", "running"))
+    return _ask(parts, by, job_id, "pause", ("queued", "running"))
 
 
 @router.post("/{job_id}/resume", response_model=Job)
-def resume(job_id: str, parts: Parts, owner: Owner) -> Any:
+def resume(job_id: str, parts: Parts, by: By) -> Any:
     """Let a paused job go on, to the same result as without the pause."""
-    return _ask(parts, owner, job_id, "resume", ("paused",))
+    return _ask(parts, by, job_id, "resume", ("paused",))
 
 
-def _ask(parts: Context, owner: str, job_id: str, wish: str, states: tuple[str, ...]) -> Any:
-    row = known_job(parts, owner, job_id)
+def _ask(parts: Context, by: Caller, job_id: str, wish: str, states: tuple[str, ...]) -> Any:
+    row = known_job(parts, by.owner, job_id)
     if row.state not in states or not parts.keeper.ask(row.id, wish, states):
-        row = known_job(parts, owner, job_id)
+        row = known_job(parts, by.owner, job_id)
         raise ApiError(
             400,
             f"The job is {row.state}; what can be told to {wish} is {' or '.join(states)}.",
@@ -211,11 +229,11 @@ def _ask(parts: Context, owner: str, job_id: str, wish: str, states: tuple[str, 
     goal = {"cancel": "cancelled", "pause": "paused"}.get(wish)
     end = time.monotonic() + _PATIENCE_S
     while goal is not None and time.monotonic() < end:
-        row = known_job(parts, owner, job_id)
+        row = known_job(parts, by.owner, job_id)
         if row.state == goal or row.state in _ENDED:
             break
         time.sleep(0.02)
-    return _shown(parts, known_job(parts, owner, job_id))
+    return _shown(parts, by, known_job(parts, by.owner, job_id))
 
 
 def known_job(parts: Context, owner: str, job_id: str) -> JobRow:
@@ -231,8 +249,8 @@ def known_job(parts: Context, owner: str, job_id: str) -> JobRow:
     return row
 
 
-def _shown(parts: Context, row: JobRow) -> dict[str, Any]:
+def _shown(parts: Context, by: Caller, row: JobRow) -> dict[str, Any]:
     finish = None
     if row.state == "running":
         finish = estimated_finish(JobFolder(parts.store.jobs / row.id))
-    return described(row, finish)
+    return described(row, by.organisation, finish)

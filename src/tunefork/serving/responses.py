@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from tunefork.core.errors import DataError, InputError
-from tunefork.inference.engine import Constraint, Ticket, json_object
+from tunefork.inference.engine import Constraint, json_object
 from tunefork.serving.answering import (
+    Asked,
     Opened,
     Wanted,
     finished,
@@ -18,10 +19,9 @@ from tunefork.serving.answering import (
     parts,
     rendering,
     submit,
-    usage,
 )
 from tunefork.serving.constraints import schema_constraint
-from tunefork.serving.context import Owner, Parts
+from tunefork.serving.context import Allowed, Parts
 from tunefork.serving.errors import RESPONSES
 from tunefork.serving.ids import new_id, now
 from tunefork.serving.response_body import PlainObject, ResponseBody, Schema
@@ -78,9 +78,9 @@ class ResponseObject(BaseModel):
 
 
 @router.post("/v1/responses", response_model=ResponseObject, responses={200: STREAMED})
-async def create(body: ResponseBody, request: Request, context: Parts, owner: Owner) -> Any:
+async def create(body: ResponseBody, request: Request, context: Parts, allowed: Allowed) -> Any:
     """Go on with a conversation. Nothing is kept: what is to be remembered is sent again."""
-    opened = await open_model(context.catalogue, owner, body.model)
+    opened = await open_model(context.catalogue, allowed.caller.owner, body.model)
     try:
         prompt = opened.host.renderer.prompt(opened.model.conversation(body.turns()))
     except (DataError, InputError) as error:
@@ -91,12 +91,12 @@ async def create(body: ResponseBody, request: Request, context: Parts, owner: Ow
         top_p=body.top_p,
         constraint=_constraint(body),
     )
-    tickets = submit(opened, [prompt], wanted, owner, context.limits)
+    asked = submit(opened, [prompt], wanted, allowed)
     head = _head(body, opened)
     if body.stream:
-        return await streaming(_events(head, tickets))
-    (answer,) = await finished(request, tickets)
-    return _done(head, new_id("msg_"), answer.text, answer.ended, tickets)
+        return await streaming(_events(head, asked))
+    (answer,) = await finished(request, asked)
+    return _done(head, new_id("msg_"), answer.text, answer.ended, asked)
 
 
 def _constraint(body: ResponseBody) -> Constraint | None:
@@ -149,10 +149,10 @@ def _part(text: str) -> dict[str, Any]:
 
 
 def _done(
-    head: dict[str, Any], name: str, text: str, ended: _Ended, tickets: Sequence[Ticket]
+    head: dict[str, Any], name: str, text: str, ended: _Ended, asked: Asked
 ) -> dict[str, Any]:
     status = "completed" if ended == "stop" else "incomplete"
-    cost = usage(tickets)
+    cost = asked.usage()
     return {
         **head,
         "status": status,
@@ -172,7 +172,7 @@ def _done(
     }
 
 
-async def _events(head: dict[str, Any], tickets: Sequence[Ticket]) -> AsyncIterator[str]:
+async def _events(head: dict[str, Any], asked: Asked) -> AsyncIterator[str]:
     name, texts, number = new_id("msg_"), [""], 0
     ended: _Ended = "length"
     place = {"item_id": name, "output_index": 0, "content_index": 0}
@@ -183,7 +183,7 @@ async def _events(head: dict[str, Any], tickets: Sequence[Ticket]) -> AsyncItera
         return event({"type": kind, "sequence_number": number - 1, **values}, kind)
 
     begun = False
-    async for part in parts(tickets):
+    async for part in parts(asked):
         if not begun:
             begun = True
             yield tell("response.created", response=head)
@@ -196,7 +196,7 @@ async def _events(head: dict[str, Any], tickets: Sequence[Ticket]) -> AsyncItera
             yield tell("response.output_text.delta", **place, delta=part.text, logprobs=[])
         ended = part.ended or ended
     text = "".join(texts)
-    done = _done(head, name, text, ended, tickets)
+    done = _done(head, name, text, ended, asked)
     yield tell("response.output_text.done", **place, text=text, logprobs=[])
     yield tell("response.content_part.done", **place, part=_part(text))
     yield tell("response.output_item.done", output_index=0, item=done["output"][0])

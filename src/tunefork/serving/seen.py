@@ -55,6 +55,13 @@ def note_tickets(tickets: Sequence[Ticket], n: int) -> None:
         seen.asked.append((tickets, n))
 
 
+def note_caller(key: str | None, organisation: str) -> None:
+    """Note who asks."""
+    seen = CURRENT.get()
+    if seen is not None:
+        seen.key, seen.organisation = key, organisation
+
+
 def note_tokens(count: int) -> None:
     """Note what was read without the engine; nothing outside of a request."""
     seen = CURRENT.get()

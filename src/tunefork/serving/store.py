@@ -1,6 +1,6 @@
 """What a server remembers: its database, and the folders beside it.
 
-serving/serving.db     files, jobs, evals (see `tables`)
+serving/serving.db     files, jobs, evals, projects, keys (see `tables`, `key_tables`)
 serving/files/ID       the bytes of a file
 serving/jobs/ID/       a job's folder
 serving/.lock          held by the one server of this home
@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from tunefork.core.errors import RunError
-from tunefork.core.files import writing
+from tunefork.core.files import home, writing
 from tunefork.registry import make_engine, reading_session, writing_session
+from tunefork.serving.callers import LOCAL_USER
 from tunefork.serving.errors import invalid, not_found
 from tunefork.serving.ids import now
+from tunefork.serving.key_tables import OrganisationRow, ProjectRow
 from tunefork.serving.tables import (
     EvalItemRow,
     EvalRow,
@@ -34,7 +36,8 @@ from tunefork.serving.tables import (
     SchemaRow,
 )
 
-_SCHEMA = 1
+_SCHEMA = 2
+_BEFORE_KEYS = 1
 _PATIENCE_MS = 5000  # for who holds the database
 Kept = TypeVar("Kept", FileRow, JobRow, EvalRow, EvalRunRow, EvalItemRow)
 
@@ -69,6 +72,11 @@ class Store:
             yield session
 
 
+def store_folder() -> Path:
+    """Return where the server of this home keeps its state."""
+    return (home() / "serving").resolve()
+
+
 @contextlib.contextmanager
 def open_store(folder: Path) -> Iterator[Store]:
     """Give the store in a folder, made where there is none, held until it is let go.
@@ -77,10 +85,8 @@ def open_store(folder: Path) -> Iterator[Store]:
         RunError: Another server holds it, or a newer tunefork wrote it.
     """
     lock = FileLock(folder / ".lock")
+    _make_folders(folder)
     with writing(folder):
-        for place in (folder, folder / "files", folder / "jobs"):
-            place.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # others' data
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -89,6 +95,21 @@ def open_store(folder: Path) -> Iterator[Store]:
                 where=folder,
                 hint="stop it, or set TUNEFORK_HOME to another folder",
             ) from None
+    try:
+        with shared_store(folder) as store:
+            yield store
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def shared_store(folder: Path) -> Iterator[Store]:
+    """Give the store in a folder while a server may hold it: for what commands change in it.
+
+    Raises:
+        RunError: A newer tunefork wrote it.
+    """
+    _make_folders(folder)
     engine = make_engine(f"sqlite:///{folder / 'serving.db'}")
     event.listen(engine, "connect", _be_patient)
     try:
@@ -97,7 +118,13 @@ def open_store(folder: Path) -> Iterator[Store]:
         yield Store(folder, engine)
     finally:
         engine.dispose()
-        lock.release()
+
+
+def _make_folders(folder: Path) -> None:
+    with writing(folder):
+        for place in (folder, folder / "files", folder / "jobs"):
+            place.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # others' data
 
 
 def _be_patient(connection: Any, record: object) -> None:  # the driver's own connection
@@ -116,12 +143,28 @@ def _lay_out(engine: Engine, folder: Path) -> None:
         found = session.scalar(select(SchemaRow.version))
         if found is None:
             session.add(SchemaRow(version=_SCHEMA))
+        elif found == _BEFORE_KEYS:
+            session.execute(text("ALTER TABLE eval_runs ADD COLUMN key_id VARCHAR(64)"))
+            session.execute(text(f"UPDATE schema SET version = {_SCHEMA}"))
         elif found != _SCHEMA:
             raise RunError(
                 f"another tunefork wrote the server's state (its layout is {found})",
                 where=folder,
                 hint="use that version, or set TUNEFORK_HOME to another folder",
             )
+        if session.scalar(select(ProjectRow).where(ProjectRow.id == LOCAL_USER.owner)) is None:
+            _add_local_project(session)
+
+
+def _add_local_project(session: Session) -> None:
+    """Add the project whose everything is that was made without a key."""
+    local, made = LOCAL_USER, now()
+    session.add(OrganisationRow(id=local.organisation, name=local.owner, created=made))
+    session.add(
+        ProjectRow(
+            id=local.owner, organisation_id=local.organisation, name=local.owner, created=made
+        )
+    )
 
 
 @contextlib.contextmanager

@@ -91,6 +91,7 @@ class EvalRunRow(Row):
     number: Mapped[int] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(_ID, unique=True)
     eval_id: Mapped[str] = mapped_column(_ID, index=True)
+    key_id: Mapped[str | None] = mapped_column(_ID)  # whose limits count
     owner: Mapped[str] = mapped_column(_ID, index=True)
     created: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[str] = mapped_column(String(32))

@@ -73,4 +73,7 @@ class JobModels:
         return self._marked(self.backend.tuned(row.tuned, folder, created, verdict), row)
 
     def _marked(self, model: ServedModel, row: JobRow) -> ServedModel:
-        return replace(model, details={**model.details, "job": row.id, "base": row.base})
+        assert row.tuned is not None, "named when it was made"
+        organisation = row.tuned.rsplit(":", 3)[1]
+        details = {**model.details, "job": row.id, "base": row.model}
+        return replace(model, owned_by=organisation, details=details)

@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,14 @@ def check_job(folder: JobFolder) -> None:
 
     Raises:
         DataError: Something in it would spoil the model.
+        InputError: It brings a program, and the sandbox does not hold.
     """
     from tunefork.data.conversations import SHAPES
     from tunefork.data.recognise import FORMATS
     from tunefork.workflow.check import Against, check
 
     project = first_project(folder)
+    require_walls(project)
     spec = project.spec
     train = project.path(spec.data.first)
     against = Against(
@@ -136,6 +138,7 @@ def run_job(folder: JobFolder, halvings: int) -> dict[str, Any]:
     from tunefork.workflow.run import run_project
 
     project = settled_project(folder)
+    require_walls(project)
     tell = _Tell(folder, folder.request["tuned"])
     result = run_project(
         project,
@@ -155,6 +158,25 @@ def run_job(folder: JobFolder, halvings: int) -> dict[str, Any]:
     }
 
 
+def require_walls(project: Project) -> None:
+    """Let a job's programs run where the sandbox holds: they are whose the job is.
+
+    Raises:
+        InputError: It has some, in its reward or its golden questions, and it does not hold.
+    """
+    from tunefork.evaluation import load_golden
+    from tunefork.graders import runs_programs, validate_grader
+    from tunefork.graders.sandbox import verify
+
+    spec = project.spec
+    golden = load_golden(project.path(spec.golden)) if spec.golden else []
+    graders = [question.grader for question in golden]
+    if spec.objective.name == "grpo" and spec.objective.grader is not None:
+        graders.append(validate_grader(spec.objective.grader))
+    if any(runs_programs(grader) for grader in graders):
+        verify().require()
+
+
 def first_project(folder: JobFolder) -> Project:
     """Return what a job asks for as a project, with what the rules derive left to them."""
     from tunefork.models import find_base
@@ -167,6 +189,7 @@ def first_project(folder: JobFolder) -> Project:
         objective["beta"] = given["beta"]
     if method == "reinforcement":
         grader = request["method"][method]["grader"]
+        grader = _on_bases(grader, request.get("bases", {}))
         objective |= _reinforcement(grader, given, find_base(request["base"]).max_length)
     spec = Spec.model_validate(
         {
@@ -198,6 +221,25 @@ def _reinforcement(
         found["prompts"] = given["batch_size"]
     if given.get("compute_multiplier", "auto") != "auto":
         found["answers"] = max(2, round(_USUAL_ANSWERS * given["compute_multiplier"]))
+    return found
+
+
+def _on_bases(grader: dict[str, Any], bases: Mapping[str, str]) -> dict[str, Any]:
+    """Return a grader that asks bases by what their names stand for where it was sent.
+
+    Raises:
+        DataError: It asks another model: what a stranger names is not opened.
+    """
+    found = dict(grader)
+    if "model" in found and found["model"] is not None:
+        if found["model"] not in bases:
+            raise DataError("the grader asks a model that is no base of this server")
+        found["model"] = bases[found["model"]]
+    if isinstance(found.get("graders"), dict):
+        found["graders"] = {
+            name: _on_bases(each, bases) if isinstance(each, dict) else each
+            for name, each in found["graders"].items()
+        }
     return found
 
 

@@ -14,17 +14,21 @@ from tunefork.core.allocator import quick_allocator
 from tunefork.core.errors import UsageError
 from tunefork.core.events import Noted, Sink
 from tunefork.core.files import home
+from tunefork.graders.sandbox import WALLS_ONLY
 from tunefork.inference.engine import EngineSettings
 from tunefork.models import find_base
 from tunefork.serving.app import create_app
-from tunefork.serving.asking import Asker
+from tunefork.serving.callers import LOCAL
 from tunefork.serving.catalogue import Catalogue
 from tunefork.serving.context import Context
-from tunefork.serving.eval_runs import EvalRuns
-from tunefork.serving.guard import OWNER, Access
+from tunefork.serving.eval_runs import EvalParts, EvalRuns
+from tunefork.serving.graded import Programs
+from tunefork.serving.guard import Access, check_address, is_loopback
 from tunefork.serving.keeper import Keeper, Workers
+from tunefork.serving.keyring import Keyring
 from tunefork.serving.limits import Limits
-from tunefork.serving.store import open_store
+from tunefork.serving.meters import Meters
+from tunefork.serving.store import open_store, store_folder
 from tunefork.serving.tuned import JobModels
 from tunefork.workflow.served_bases import LoadedBases
 from tunefork.workflow.served_models import Names, ServedModels
@@ -46,7 +50,9 @@ class ServeSettings:
         jobs: How many jobs run at once; at most one on each GPU.
         most_bases: How many bases may be in memory, those of `full` models among them.
         rows: Answers that are computed together.
-        key_variable: The environment variable with the key to ask for.
+        key_variable: The environment variable with a key of the local user.
+        shared: Registered models and aliases that every project may ask.
+        host: The address to listen at.
         limits: What one request may take.
         logs_content: Whether the log tells what requests and answers say.
     """
@@ -58,6 +64,8 @@ class ServeSettings:
     most_bases: int = 4
     rows: int = 32
     key_variable: str | None = None
+    shared: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
     limits: Limits = field(default_factory=Limits)
     logs_content: bool = False
 
@@ -68,15 +76,16 @@ class ServeSettings:
         Raises:
             UsageError: The variable that should hold the key is empty.
         """
+        is_for_others = not is_loopback(self.host)
         if self.key_variable is None:
-            return Access()
+            return Access(is_for_others=is_for_others)
         key = os.environ.get(self.key_variable, "").strip()
         if not key:
             raise UsageError(
                 f"the environment variable `{self.key_variable}` holds no key",
                 hint="set it to a long random text",
             )
-        return Access(key)
+        return Access(key, is_for_others)
 
 
 @contextlib.contextmanager
@@ -84,22 +93,25 @@ def serving(settings: ServeSettings, sink: Sink) -> Iterator[FastAPI]:
     """Give the application with all of its parts running; they end with it, but for jobs.
 
     Raises:
-        UsageError: The settings do not fit together.
+        UsageError: The settings do not fit together, or others could ask without a key.
         ModelError: A base cannot be used.
         RunError: Another server uses the home folder.
     """
-    folder = (home() / "serving").resolve()
+    folder, access = store_folder(), settings.access
     bases = _bases(settings)
     embedders = {name: find_base(name).address for name in settings.embedders}
     loaded = LoadedBases(
         max(settings.most_bases, len(settings.bases)), EngineSettings(rows=settings.rows)
     )
-    backend = ServedModels(Names(bases, embedders, folder / "jobs"), loaded)
+    names = Names(bases, embedders, folder / "jobs", frozenset(settings.shared))
+    backend = ServedModels(names, loaded)
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(open_store(folder))
+        keyring, meters, programs = Keyring(store), Meters(), Programs()
+        check_address(settings.host, access, has_keys=keyring.are_there_keys())
         stack.callback(loaded.close, _DRAIN_S)
         for name in settings.bases:
-            model = backend.find(name)
+            model = backend.find(LOCAL, name)
             assert model is not None, "it was named"
             sink(Noted(f"Loading `{name}`"))
             backend.host(model)
@@ -107,11 +119,13 @@ def serving(settings: ServeSettings, sink: Sink) -> Iterator[FastAPI]:
         keeper.start()
         stack.callback(keeper.close)
         catalogue = Catalogue(backend, JobModels(store, backend))
-        evals = EvalRuns(store, Asker(catalogue, settings.limits, OWNER))
+        evals = EvalRuns(EvalParts(store, catalogue, settings.limits, keyring, meters, programs))
         evals.resume()
         stack.callback(evals.close)
-        context = Context(catalogue, settings.limits, store, keeper, evals)
-        yield create_app(context, settings.access, logs_content=settings.logs_content)
+        context = Context(
+            catalogue, settings.limits, store, keeper, evals, keyring, meters, programs
+        )
+        yield create_app(context, access, logs_content=settings.logs_content)
 
 
 def _bases(settings: ServeSettings) -> dict[str, str]:
@@ -133,7 +147,11 @@ def _workers(settings: ServeSettings) -> Workers:
 
     n_gpus = torch.cuda.device_count()
     names = [str(n) for n in range(n_gpus)] or [f"cpu-{n}" for n in range(settings.jobs)]
-    environment = {"TUNEFORK_HOME": str(Path(home()).resolve()), **quick_allocator()}
+    environment = {
+        "TUNEFORK_HOME": str(Path(home()).resolve()),
+        WALLS_ONLY: "1",  # what graders run is whose the job is
+        **quick_allocator(),
+    }
     if settings.key_variable is not None:
         environment[settings.key_variable] = ""  # no job needs it
     return Workers(

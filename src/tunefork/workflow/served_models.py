@@ -26,6 +26,7 @@ from tunefork.registry import (
     open_registry,
     verdict_of,
 )
+from tunefork.serving.callers import LOCAL
 from tunefork.serving.catalogue import Host, ServedModel, Verdict
 from tunefork.strategies import is_adapter
 from tunefork.workflow.look_up import looking_up, open_look_up
@@ -44,11 +45,13 @@ class Names:
         bases: What each name of a base stands for here; jobs may tune these.
         embedders: Models that make embeddings, by name.
         jobs: The folder of jobs; models in it have names and owners of their own.
+        shared: Registered models and aliases that every project may ask.
     """
 
     bases: Mapping[str, str]
     embedders: Mapping[str, str]
     jobs: Path
+    shared: frozenset[str] = frozenset()
 
 
 class ServedModels:
@@ -63,15 +66,15 @@ class ServedModels:
         self._embedders: dict[str, TextEmbedder] = {}
         self._embedding = threading.Lock()
 
-    def models(self) -> list[ServedModel]:
-        """Return every model but those that jobs here made."""
+    def models(self, owner: str) -> list[ServedModel]:
+        """Return every model that an owner may ask, but those that jobs here made."""
         named = [*self.bases, *self._names.embedders]
         own = [model for name in named if (model := self._own(name)) is not None]
-        return [*own, *self._registered_models()]
+        return [*own, *self._registered_models(owner)]
 
-    def find(self, name: str) -> ServedModel | None:
-        """Return a model by its name or alias."""
-        return self._own(name) or self._registered(name)
+    def find(self, owner: str, name: str) -> ServedModel | None:
+        """Return a model by its name or alias; of another's, nothing is even looked up."""
+        return self._own(name) or (self._registered(name) if self._is_for(owner, name) else None)
 
     def tuned(self, name: str, folder: Path, created: int, verdict: Verdict) -> ServedModel:
         """Return the model that a job left in a folder."""
@@ -113,11 +116,14 @@ class ServedModels:
             return ServedModel(name, self._began, "tunefork", address, can_embed=True)
         return None
 
-    def _registered_models(self) -> list[ServedModel]:
+    def _is_for(self, owner: str, name: str) -> bool:
+        return owner == LOCAL or name in self._names.shared
+
+    def _registered_models(self, owner: str) -> list[ServedModel]:
         if not has_registry():
             return []
         with open_registry() as registry, registry.reading() as session:
-            names = model_names(session)
+            names = [name for name in model_names(session) if self._is_for(owner, name)]
         found = []
         for name in names:
             try:

@@ -7,8 +7,9 @@ this machine from inside and says what holds. What a server must know is
 `verify().is_verified`: on systems without Linux namespaces or bubblewrap it is false.
 """
 
+from tunefork.graders.sandbox.backends import WALLS_ONLY
 from tunefork.graders.sandbox.limits import Limits
 from tunefork.graders.sandbox.run import Sandbox
 from tunefork.graders.sandbox.verify import Verification, verify
 
-__all__ = ["Limits", "Sandbox", "Verification", "verify"]
+__all__ = ["WALLS_ONLY", "Limits", "Sandbox", "Verification", "verify"]
