@@ -45,6 +45,26 @@ from tunefork.serving.tuned import JobModels
 _LIMITS = Limits()
 _IDLE = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, True)
 _PATIENCE_S = 20.0
+# What every stand-in for a worker begins with. `--check` is answered as one would wish.
+BEGIN = """
+import json, os, signal, sys, time
+from pathlib import Path
+from tunefork.serving.job_folder import JobFolder
+folder = JobFolder(Path(sys.argv[1]))
+if "--check" in sys.argv:
+    folder.write_end("validated")
+    raise SystemExit
+def succeed():
+    (folder.run / "model").mkdir(parents=True, exist_ok=True)
+    lines = [{"step": 1, "loss": 2.5}, {"step": 2, "loss": 1.5}]
+    lines.append({"step": 2, "validation_loss": 1.25})
+    (folder.run / "metrics.jsonl").write_text("".join(json.dumps(each) + "\\n" for each in lines))
+    for step in (1, 2):
+        (folder.snapshots / f"step-{step:06d}").mkdir(parents=True, exist_ok=True)
+    result = {"verdict": "hold", "reasons": ["no better"], "trained_tokens": 7, "steps": 2}
+    folder.write_end("succeeded", result={**result, "hyperparameters": {"n_epochs": 2}})
+"""
+SUCCEED = BEGIN + "folder.add_event('Step 1/2: training loss=2.50', data={'step': 1})\nsucceed()"
 
 
 def _token(character: str) -> TokenLogProb:
@@ -194,6 +214,7 @@ def until(is_so: Callable[[], bool]) -> None:
 def live(app: FastAPI) -> Iterator[str]:
     """Serve an application on a free port of this machine; give its base URL."""
     listening = socket.socket()
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)

@@ -19,7 +19,15 @@ import psutil
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
-from tests.serving.fakes import FakeDecoder, context_of, live, serving, until
+from tests.serving.fakes import (
+    BEGIN,
+    SUCCEED,
+    FakeDecoder,
+    context_of,
+    live,
+    serving,
+    until,
+)
 from tunefork.core.errors import RunError
 from tunefork.serving.app import create_app
 from tunefork.serving.context import Context
@@ -28,33 +36,13 @@ from tunefork.serving.job_folder import JobFolder
 from tunefork.serving.store import open_store
 from tunefork.serving.tables import JobRow
 
-# What every stand-in for a worker begins with. `--check` is answered as one would wish.
-_BEGIN = """
-import json, os, signal, sys, time
-from pathlib import Path
-from tunefork.serving.job_folder import JobFolder
-folder = JobFolder(Path(sys.argv[1]))
-if "--check" in sys.argv:
-    folder.write_end("validated")
-    raise SystemExit
-def succeed():
-    (folder.run / "model").mkdir(parents=True, exist_ok=True)
-    lines = [{"step": 1, "loss": 2.5}, {"step": 2, "loss": 1.5}]
-    lines.append({"step": 2, "validation_loss": 1.25})
-    (folder.run / "metrics.jsonl").write_text("".join(json.dumps(each) + "\\n" for each in lines))
-    for step in (1, 2):
-        (folder.snapshots / f"step-{step:06d}").mkdir(parents=True, exist_ok=True)
-    result = {"verdict": "hold", "reasons": ["no better"], "trained_tokens": 7, "steps": 2}
-    folder.write_end("succeeded", result={**result, "hyperparameters": {"n_epochs": 2}})
-"""
-_SUCCEED = _BEGIN + "folder.add_event('Step 1/2: training loss=2.50', data={'step': 1})\nsucceed()"
-_FAIL = _BEGIN + (
+_FAIL = BEGIN + (
     "folder.write_end('failed', error={'code': 'data', 'message': 'row 3 is empty', "
     "'param': 'training_file'})"
 )
 # Sleeps until it is told to stop; goes on where it was, and succeeds when `go` is there.
 _WAIT = (
-    _BEGIN
+    BEGIN
     + """
 def stop(*_):
     folder.write_end("paused")
@@ -66,7 +54,7 @@ while not (folder.path / "go").exists():
 succeed()
 """
 )
-_DIE = _BEGIN + "os.kill(os.getpid(), signal.SIGKILL)"
+_DIE = BEGIN + "os.kill(os.getpid(), signal.SIGKILL)"
 _ROWS = "".join(json.dumps({"user": f"q{n}", "assistant": f"a{n}"}) + "\n" for n in range(12))
 
 
@@ -95,7 +83,7 @@ def _wait(client: openai.OpenAI, job: str, *states: str) -> FineTuningJob:
 
 
 def test_files(tmp_path: Path, decoder: FakeDecoder) -> None:
-    with _client(tmp_path, decoder, _SUCCEED) as client:
+    with _client(tmp_path, decoder, SUCCEED) as client:
         ids = [_upload(client, f"{n}\n" * (n + 1)) for n in range(3)]
         found = client.files.retrieve(ids[1])
         assert (found.bytes, found.filename, found.status) == (4, "train.jsonl", "processed")
@@ -120,7 +108,7 @@ def test_files(tmp_path: Path, decoder: FakeDecoder) -> None:
 def test_files_that_are_not_taken(
     tmp_path: Path, decoder: FakeDecoder, name: str, content: bytes, purpose: Any, param: str
 ) -> None:
-    with _client(tmp_path, decoder, _SUCCEED) as client:
+    with _client(tmp_path, decoder, SUCCEED) as client:
         with pytest.raises(openai.BadRequestError) as raised:
             client.files.create(file=(name, content), purpose=purpose)
         assert raised.value.param == param
@@ -128,7 +116,7 @@ def test_files_that_are_not_taken(
 
 
 def test_a_name_is_never_a_path(tmp_path: Path, decoder: FakeDecoder) -> None:
-    with _client(tmp_path / "store", decoder, _SUCCEED) as client:
+    with _client(tmp_path / "store", decoder, SUCCEED) as client:
         file = client.files.create(file=("../../../x\x00/evil.jsonl", b"{}"), purpose="fine-tune")
         assert file.filename == "evil.jsonl"
         for name in ("..%2F..%2Fserving.db", "%2e%2e%2fserving.db", "%00"):
@@ -138,7 +126,7 @@ def test_a_name_is_never_a_path(tmp_path: Path, decoder: FakeDecoder) -> None:
 
 
 def test_a_job_from_file_to_answer(tmp_path: Path, decoder: FakeDecoder) -> None:
-    with _client(tmp_path, decoder, _SUCCEED) as client:
+    with _client(tmp_path, decoder, SUCCEED) as client:
         file = _upload(client)
         job = client.fine_tuning.jobs.create(
             model="gpt-4o-mini",
@@ -196,7 +184,7 @@ def _shows_its_checkpoints(client: openai.OpenAI, done: FineTuningJob) -> None:
 
 
 def test_events_in_pages_and_as_they_come(tmp_path: Path, decoder: FakeDecoder) -> None:
-    with _client(tmp_path, decoder, _SUCCEED) as client:
+    with _client(tmp_path, decoder, SUCCEED) as client:
         job = client.fine_tuning.jobs.create(model="tiny", training_file=_upload(client))
         with httpx2.stream(
             "GET", f"{client.base_url}fine_tuning/jobs/{job.id}/events?stream=true", timeout=20
@@ -330,7 +318,7 @@ def test_a_worker_that_was_killed_while_nobody_looked(tmp_path: Path, decoder: F
 def test_jobs_that_are_not_taken(
     tmp_path: Path, decoder: FakeDecoder, settings: dict[str, Any], param: str
 ) -> None:
-    with _client(tmp_path, decoder, _SUCCEED) as client:
+    with _client(tmp_path, decoder, SUCCEED) as client:
         given: dict[str, Any] = {"model": "tiny", "training_file": _upload(client), **settings}
         with pytest.raises(openai.BadRequestError) as raised:
             client.fine_tuning.jobs.create(**given)
@@ -339,7 +327,7 @@ def test_jobs_that_are_not_taken(
 
 
 def test_a_request_that_is_sent_again_is_one_job(tmp_path: Path, decoder: FakeDecoder) -> None:
-    with _client(tmp_path, decoder, _SUCCEED) as client:
+    with _client(tmp_path, decoder, SUCCEED) as client:
         file = _upload(client)
         again = {"x-stainless-retry-count": "1"}
         create = client.fine_tuning.jobs.create
@@ -355,7 +343,7 @@ def test_a_full_disk_is_told(
     def full(number: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with _client(tmp_path, decoder, _SUCCEED) as client:
+    with _client(tmp_path, decoder, SUCCEED) as client:
         with monkeypatch.context() as patched:
             patched.setattr("tunefork.core.files.os.fsync", full)
             with pytest.raises(openai.InternalServerError, match="the disk is full") as raised:
@@ -370,7 +358,7 @@ def test_a_locked_database_is_told(
     tmp_path: Path, decoder: FakeDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tunefork.serving.store._PATIENCE_MS", 50)
-    with _client(tmp_path, decoder, _SUCCEED) as client:
+    with _client(tmp_path, decoder, SUCCEED) as client:
         with contextlib.closing(sqlite3.connect(tmp_path / "serving.db")) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(openai.InternalServerError) as raised:

@@ -62,6 +62,8 @@ def listen(app: FastAPI, place: Place, say: Callable[[str], None]) -> None:
         access_log=False,
     )
     listening: socket.socket = config.bind_socket()
+    # Else the end of a short answer waits 40 ms for the client to confirm its beginning.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     say(f"http://{place.host}:{listening.getsockname()[1]}/v1")
     # uvicorn raises the signal once more when it has drained; to be told to stop is no failure.
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
