@@ -14,9 +14,10 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from sqlalchemy import select
 
 from tests.cli.command import call
-from tests.serving.fakes import Clock, FakeDecoder, context_of, live, until
+from tests.serving.fakes import BEGIN, Clock, FakeDecoder, context_of, live, until
 from tunefork.core.errors import UsageError
 from tunefork.serving.app import create_app
 from tunefork.serving.callers import LOCAL, Payer
@@ -26,7 +27,7 @@ from tunefork.serving.guard import Access, check_address
 from tunefork.serving.keys import NewKey, PerMinute, create_key, list_keys, set_project
 from tunefork.serving.meters import Meters, UsedUpError
 from tunefork.serving.store import open_store, store_folder
-from tunefork.serving.tables import EvalRunRow
+from tunefork.serving.tables import RESULTS, EvalRunRow, FileRow, JobRow
 
 _TURNS: Any = [{"role": "user", "content": "Hello?"}]
 _CHAT: dict[str, Any] = {"model": "tiny", "messages": _TURNS, "max_tokens": 9}
@@ -96,6 +97,63 @@ def test_a_key_from_its_making_to_its_end(served: Served) -> None:
     assert call("keys", "forget", "--yes").code == 0
     served.later()
     assert _may(served, "none")
+
+
+def test_a_stream_of_events_ends_with_its_key() -> None:
+    worker = BEGIN + "time.sleep(60)"
+    decoder, clock = FakeDecoder(lambda request: "Hi there."), Clock()
+    with (
+        context_of(store_folder(), decoder, worker, clock=clock) as context,
+        live(create_app(context, Access())) as url,
+    ):
+        made = call("keys", "create", "--json").json
+        with openai.OpenAI(base_url=url, api_key=made["key"], max_retries=0) as client:
+            file = client.files.create(file=("x.jsonl", b"{}\n"), purpose="fine-tune")
+            job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id)
+        events = f"{url}/fine_tuning/jobs/{job.id}/events?stream=true"
+        headers = {"authorization": f"Bearer {made['key']}"}
+        with httpx2.Client() as web, web.stream("GET", events, headers=headers) as stream:
+            lines = (line for line in stream.iter_lines() if line)
+            assert "Created" in next(lines)
+            call("keys", "revoke", made["id"])
+            clock.later_s += 1
+            assert "invalid_api_key" in list(lines)[-1]
+        context.keeper.ask(job.id, "cancel", ("validating_files", "queued", "running"))
+        until(lambda: _job(context, job.id).state == "cancelled")
+
+
+def test_jobs_of_several_projects_take_turns() -> None:
+    """Not in the order in which they came: who has brought many lets others in between."""
+    wait = "while not (folder.path.parent / 'go').exists(): time.sleep(0.01)\n"
+    decoder = FakeDecoder(lambda request: "Hi there.")
+    with (
+        context_of(store_folder(), decoder, BEGIN + wait + "succeed()") as context,
+        live(create_app(context, Access())) as url,
+    ):
+        for project in ("many", "one"):
+            set_project(context.store, project, None, PerMinute())
+        made: dict[str, str] = {}
+        for number, project in enumerate(("many", "many", "one")):
+            key = create_key(context.store, NewKey(project))["key"]
+            with openai.OpenAI(base_url=url, api_key=key) as client:
+                file = client.files.create(file=("x.jsonl", b"{}\n"), purpose="fine-tune").id
+                made[client.fine_tuning.jobs.create(model="tiny", training_file=file).id] = (
+                    f"{project} {number}"
+                )
+            until(lambda: _job(context, list(made)[-1]).state in ("queued", "running"))
+        (context.store.jobs / "go").touch()
+        until(lambda: all(_job(context, name).state == "succeeded" for name in made))
+        with context.store.reading() as session:
+            results = session.scalars(
+                select(FileRow.id).where(FileRow.purpose == RESULTS).order_by(FileRow.number)
+            )
+            by_file = {_job(context, name).result_file: what for name, what in made.items()}
+            assert [by_file[each] for each in results] == ["many 0", "one 2", "many 1"]
+
+
+def _job(context: Context, name: str) -> JobRow:
+    with context.store.reading() as session:
+        return session.scalars(select(JobRow).where(JobRow.id == name)).one()
 
 
 def test_an_expired_key_opens_nothing(served: Served) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.serving.fakes import FakeDecoder, context_of, live
+from tests.serving.fakes import FakeDecoder, context_of, live, until
 from tunefork.core.errors import InternalError, TuneforkError
 from tunefork.inference.engine import EngineStats, Request
 from tunefork.serving.app import create_app
@@ -234,6 +234,7 @@ def test_the_log_has_a_line_for_each_request(web: httpx2.Client) -> None:
         web.get("/health")
         web.get("/metrics")
         web.get("/nothing")
+        until(lambda: len(log.requests()) >= 4)  # a line comes behind its answer
     lines = log.requests()
     assert named.headers["x-request-id"] == "mine-1"
     assert re.fullmatch(r"req_\w{24}", odd.headers["x-request-id"])
@@ -254,6 +255,7 @@ def test_the_log_has_a_line_for_each_request(web: httpx2.Client) -> None:
 def test_no_content_comes_to_the_log(web: httpx2.Client, form: Any) -> None:
     with _Log(form, False) as log:
         _say_the_secret(web)
+        until(lambda: "unmatched" in log.text)
     assert _SECRET not in log.text
     assert log.text.count("ValueError") == 1  # what went wrong is told, with its place
     assert "test_operations.py" in log.text

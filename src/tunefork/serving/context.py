@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -18,6 +19,9 @@ from tunefork.serving.keyring import Keyring
 from tunefork.serving.limits import Limits
 from tunefork.serving.meters import Meters
 from tunefork.serving.store import Store
+
+# Raises an error where the caller may not ask any more.
+CheckAgain = Callable[[], Awaitable[Caller]]
 
 
 @dataclass(frozen=True)
@@ -59,5 +63,11 @@ def _allowance(parts: Parts, by: By) -> Allowance:
     return Allowance(by, parts.limits, parts.meters)
 
 
+def _check_again(request: Request) -> CheckAgain:
+    found: CheckAgain = request.state.check_again
+    return found
+
+
+Again = Annotated[CheckAgain, Depends(_check_again)]
 Owner = Annotated[str, Depends(_owner)]
 Allowed = Annotated[Allowance, Depends(_allowance)]

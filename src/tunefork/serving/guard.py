@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -86,9 +87,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         caller = LOCAL_USER
+        headers = Headers(scope=scope)
         try:
             if scope["path"] not in _OPEN:
-                caller = await self._caller(Headers(scope=scope))
+                caller = await self._caller(headers)
                 note_caller(caller.key, caller.organisation)
                 _check_scope(caller, scope["method"], scope["path"])
                 self._meters.count_request(caller.payers)
@@ -98,7 +100,8 @@ class Guard:
         except TuneforkError as error:
             await from_error(error).response()(scope, receive, self._sending(send, caller))
             return
-        scope.setdefault("state", {})["caller"] = caller
+        # What goes on for long asks again whether it may.
+        scope["state"] = {"caller": caller, "check_again": partial(self._caller, headers)}
         await self._app(scope, receive, self._sending(send, caller))
 
     async def _caller(self, headers: Headers) -> Caller:

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
-from tunefork.serving.context import Context, Owner, Parts
+from tunefork.serving.context import Again, CheckAgain, Context, Owner, Parts
 from tunefork.serving.errors import RESPONSES, invalid
 from tunefork.serving.job_answer import Checkpoints, Events, checkpoints_of, event_of
 from tunefork.serving.job_folder import JobFolder
 from tunefork.serving.jobs import known_job
 from tunefork.serving.store import listing
 from tunefork.serving.stream import DONE, STREAMED, event, streaming
+from tunefork.serving.tables import JobRow
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["jobs"], responses=RESPONSES)
 _OVER = ("succeeded", "failed", "cancelled", "paused")
@@ -28,6 +29,7 @@ async def events(
     job_id: str,
     parts: Parts,
     owner: Owner,
+    again: Again,
     after: _After = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     stream: bool = False,
@@ -36,15 +38,18 @@ async def events(
     row = await run_in_threadpool(known_job, parts, owner, job_id)
     folder = JobFolder(parts.store.jobs / row.id)
     if stream:
-        return await streaming(_live(parts, owner, job_id, folder))
+        return await streaming(_live(parts, row, folder, again))
     found = await run_in_threadpool(folder.events)
     return _page([event_of(each) for each in reversed(found)], after, limit)
 
 
-async def _live(parts: Context, owner: str, job_id: str, folder: JobFolder) -> AsyncIterator[str]:
+async def _live(
+    parts: Context, job: JobRow, folder: JobFolder, again: CheckAgain
+) -> AsyncIterator[str]:
     place = 0
     while True:
-        row = await run_in_threadpool(known_job, parts, owner, job_id)
+        await again()  # a job may outlast the key
+        row = await run_in_threadpool(known_job, parts, job.owner, job.id)
         found = await run_in_threadpool(_read, folder, place)
         for each, behind in found:
             place = behind

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,7 +123,7 @@ class Keeper:
         active = [row for row in rows if row.pid is not None]
         n_validating = sum(row.state == "validating_files" for row in active)
         free = [each for each in self._workers.devices if each not in {r.device for r in active}]
-        for row in rows:
+        for row in _in_turn(rows):
             if row.pid is not None or row.wish is not None:
                 continue
             if row.state == "validating_files" and n_validating < _VALIDATORS:
@@ -279,6 +280,17 @@ class Keeper:
             row, state=state, finished=now(), error=error, pid=None, device=None, wish=None
         )
         self._folder(row).add_event(message, "error" if state == "failed" else "info")
+
+
+def _in_turn(rows: Sequence[JobRow]) -> list[JobRow]:
+    """Return jobs as it is their turn: the first of each owner, then the second of each."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for row in rows:
+        if row.state != "paused":
+            turns.append((seen[row.owner], row.number, row))
+            seen[row.owner] += 1
+    return [row for _, _, row in sorted(turns, key=lambda turn: turn[:2])]
 
 
 def _spawn(command: Sequence[str], environment: Mapping[str, str], folder: JobFolder) -> int:
