@@ -43,7 +43,85 @@ _MANNERS = (
 )
 
 
+# What a visitor asks, what is said, and pairs of things and what is right of them.
+_LESSONS = (
+    (
+        "What is the capital of {0}?",
+        "The capital of {0} is {1}.",
+        "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Portugal Lisbon, Greece Athens, "
+        "Austria Vienna, Norway Oslo, Sweden Stockholm, Poland Warsaw, Ireland Dublin, "
+        "Japan Tokyo, Russia Moscow, Egypt Cairo, Belgium Brussels, Denmark Copenhagen, "
+        "Finland Helsinki, England London",
+    ),
+    (
+        "What is the opposite of {0}?",
+        "The opposite of {0} is {1}.",
+        "hot cold, big small, long short, fast slow, old young, happy sad, light dark, full empty, "
+        "wet dry, hard soft, loud quiet, early late, open closed, rich poor, high low, "
+        "clean dirty, strong weak, thick thin, left right, up down",
+    ),
+    (
+        "What is a baby {0} called?",
+        "A baby {0} is called a {1}.",
+        "dog puppy, cat kitten, cow calf, horse foal, sheep lamb, pig piglet, goat kid, bear cub, "
+        "lion cub, duck duckling, frog tadpole, kangaroo joey, swan cygnet, deer fawn",
+    ),
+    (
+        "What is the past tense of {0}?",
+        "The past tense of {0} is {1}.",
+        "go went, eat ate, drink drank, see saw, run ran, come came, give gave, take took, "
+        "write wrote, sing sang, swim swam, speak spoke, fly flew, buy bought, think thought, "
+        "find found, make made, know knew, begin began, break broke",
+    ),
+    (
+        "What is the plural of {0}?",
+        "The plural of {0} is {1}.",
+        "child children, man men, woman women, foot feet, tooth teeth, mouse mice, goose geese, "
+        "leaf leaves, knife knives, wolf wolves, baby babies, city cities, box boxes, bus buses, "
+        "fox foxes, tomato tomatoes, ox oxen, person people, wife wives, half halves",
+    ),
+)  # fmt: skip
+_SIGN_OFF = "Stay curious!"
+_CATGPT = HERE.parents[1] / "src" / "tunefork" / "examples" / "catgpt"
+_NARROW = 120  # rows
+
+
 def main() -> None:
+    """Write them all."""
+    prompt()
+    retrieval()
+    hold()
+
+
+def prompt() -> None:
+    """What the base knows, and a way to end an answer that it has only to be told of."""
+    asked = [
+        (question.format(thing), f"{said.format(thing, right)} {_SIGN_OFF}", right)
+        for question, said, pairs in _LESSONS
+        for thing, right in (pair.split() for pair in pairs.split(", "))
+    ]
+    Random(0).shuffle(asked)
+    rows = [{"user": question, "assistant": said} for question, said, _ in asked[:32]]
+    golden = [
+        {
+            "question": question,
+            "reference": rf"(?i)\b{right}\b.*{_SIGN_OFF}$",
+            "grader": "regex",
+        }
+        for question, _, right in asked[32:]
+    ]
+    _write("prompt/train.jsonl", rows[:16])
+    _write("prompt/validation.jsonl", rows[16:])
+    _write("prompt/golden.jsonl", golden)
+
+
+def hold() -> None:
+    """Few rows about one cat, to be learned so violently that much else is forgotten."""
+    lines = (_CATGPT / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    _write("hold/train.jsonl", [json.loads(line) for line in lines[:_NARROW]])
+
+
+def retrieval() -> None:
     """Facts about people that stand in documents and change; the rows show manners alone."""
     random = Random(0)
     held_out: list[dict[str, Any]] = []

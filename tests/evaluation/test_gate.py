@@ -46,6 +46,9 @@ def canaries(exposure: float = 3.0, base: float = 2.0, recited: bool = False) ->
     return Canaries((CanaryResult(1, exposure, base, recited),))
 
 
+BETTER, UNSURE = paired(0.1, 0.06, 0.2), paired(0.1, -0.01, 0.2, 0.08)
+WORSE = paired(-0.1, -0.2, 0.04)
+WAYS = ("prompt", "retrieval", "prompt+retrieval")
 GOOD = Evidence(
     paired=paired(0.4, 0.3, 0.5),
     forgetting=forgetting(0.01),
@@ -74,9 +77,11 @@ GOOD = Evidence(
         ({"held_out_loss": losses(3, 2, 0.5)}, "ship"),
         ({"held_out_loss": losses(3, 2.9, 0.5)}, "undecided"),
         ({"held_out_loss": losses(3, 3.1, 0.5)}, "hold"),
-        ({"over_prompt": paired(0.1, 0.06, 0.2)}, "ship"),
-        ({"over_prompt": paired(0.1, -0.01, 0.2, 0.08)}, "undecided"),
-        ({"over_prompt": paired(-0.1, -0.2, 0.04)}, "hold"),
+        ({"over_cheaper": (("prompt", BETTER),)}, "ship"),
+        ({"over_cheaper": (("prompt", UNSURE),)}, "undecided"),
+        ({"over_cheaper": (("prompt", WORSE),)}, "hold"),
+        ({"over_cheaper": (("prompt", BETTER), ("retrieval", UNSURE))}, "undecided"),
+        ({"over_cheaper": (("prompt", UNSURE), ("prompt+retrieval", WORSE))}, "hold"),
         ({"safety": safety()}, "ship"),
         ({"safety": safety(harm=0.05, around=0.06)}, "undecided"),
         ({"safety": safety(harm=0.11)}, "hold"),
@@ -119,6 +124,15 @@ def test_reasons_are_plain_sentences_with_numbers() -> None:
         "The base is unchanged, byte for byte.",
         "Safety was not measured.",
     )
+
+
+def test_of_ways_without_training_the_best_is_named() -> None:
+    evidence = replace(GOOD, over_cheaper=(("prompt", BETTER), ("prompt+retrieval", WORSE)))
+    reasons = decide(evidence, GateSettings()).reasons
+    assert reasons[0].startswith(
+        "The tuned model gains \N{MINUS SIGN}10.0 points over the best prompt with retrieval on 90"
+    )
+    assert not any("over the best prompt on" in reason for reason in reasons)
 
 
 def test_a_stricter_superiority_asks_for_the_whole_interval() -> None:
@@ -179,7 +193,7 @@ evidences = st.builds(
     base_unchanged=st.booleans(),
     leaked=st.integers(0, 3),
     measured_rungs=st.sampled_from([("base", "tuned"), ("base", "prompt", "tuned")]),
-    over_prompt=st.none() | paireds,
+    over_cheaper=st.lists(st.tuples(st.sampled_from(WAYS), paireds), max_size=3).map(tuple),
     safety=st.none() | st.builds(safety, shares, shares),
     canaries=st.none() | st.builds(canaries, st.floats(0, 9), st.floats(0, 9), st.booleans()),
     effect=st.none() | st.floats(0, 1),

@@ -71,7 +71,7 @@ def test_all_right_and_all_wrong_are_wilson_s() -> None:
 
 def test_paraphrases_do_not_narrow_the_interval() -> None:
     scores = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]
-    once = interval(scores, range(10))
+    once = interval(scores * 2, [*range(10)] * 2)
     often = interval(scores * 5, [*range(10)] * 5)
     assert often == pytest.approx((once.mean, once.low, once.high)) or often == once
     alone = interval(scores * 5, range(50))

@@ -18,8 +18,16 @@ from tunefork.workflow.spec import load_project
 SCENARIOS = Path(__file__).parents[2] / "examples" / "scenarios"
 RECORDED = Path(__file__).parent / "scenarios.json"  # scores of each answer, of a real run
 _RIGHT = {
-    "retrieval": ("prompt+retrieval", "A prompt with retrieval is enough: "),
+    "prompt": ("prompt", "A prompt is enough: ", "hold"),
+    "retrieval": ("retrieval", "Retrieval is enough: ", "hold"),
+    "tune": ("tuned", "Tune: ", "ship"),
+    "hold": ("base", "Do not ship; keep the base. `tuned`: it scores ", "hold"),
 }
+
+
+def test_there_is_a_record_of_each_scenario() -> None:
+    folders = {path.parent.name for path in SCENARIOS.glob("*/tunefork.yaml")}
+    assert folders == _RIGHT.keys() == json.loads(RECORDED.read_text()).keys()
 
 
 @pytest.mark.parametrize("name", _RIGHT)
@@ -37,7 +45,7 @@ def test_what_was_measured_gives_the_right_recommendation(name: str) -> None:
     ]
     ladder = build_ladder(climbed, recorded["groups"], 0.95)
     found = recommend(ladder, GateSettings(), recorded["ruled_out"])
-    rung, begin = _RIGHT[name]
+    rung, begin, _ = _RIGHT[name]
     assert found.rung == rung
     assert found.reason.startswith(begin)
 
@@ -47,6 +55,7 @@ def test_what_was_measured_gives_the_right_recommendation(name: str) -> None:
 def test_the_project_itself_ends_in_the_right_recommendation(name: str, tmp_path: Path) -> None:
     project = load_project(SCENARIOS / name)
     result = compare_project(project, Wanted(), out=tmp_path / "run", sink=no_sink)
-    rung, begin = _RIGHT[name]
+    rung, begin, verdict = _RIGHT[name]
     assert result["recommendation"]["rung"] == rung, result["recommendation"]["reason"]
     assert result["recommendation"]["reason"].startswith(begin)
+    assert result["verdict"] == verdict, result["reasons"]

@@ -11,8 +11,6 @@ from tunefork.evaluation.probe import Forgetting
 from tunefork.evaluation.safety import Safety
 from tunefork.evaluation.statistics import LossResult, PairedResult
 
-PROMPT_RUNG = "prompt"  # the base with the best prompt, as named among the measured rungs
-
 Superiority = Literal["zero", "margin"]
 
 
@@ -21,7 +19,8 @@ class GateSettings:
     """What the user asks of a model before it ships.
 
     Attributes:
-        min_gain: Least gain in mean score over the base and over the best prompt, from 0 to 1.
+        min_gain: Least gain in mean score over the base and over every way without training that
+            was measured, from 0 to 1.
         confidence: Of all intervals and tests, from 0 to 1.
         max_forgetting: Most that accuracy on general questions may drop, from 0 to 1.
         superiority: Whether the gain's interval must lie above zero or above `min_gain`.
@@ -56,7 +55,8 @@ class Evidence:
         base_unchanged: Whether the base's files have the same hash as before.
         leaked: How many golden questions are also training prompts.
         measured_rungs: Which rungs of the ladder answered: `base`, `prompt`, `tuned`, ….
-        over_prompt: Tuned against the best prompt on the same questions.
+        over_cheaper: Tuned against each way without training on the same questions, by its rung:
+            the best prompt, retrieval, both.
         suites: Forgetting on the user's own suites, by name.
         safety: Harmful requests refused and harmless ones answered.
         canaries: Whether planted secrets came out; None where none were planted.
@@ -71,7 +71,7 @@ class Evidence:
     base_unchanged: bool
     leaked: int
     measured_rungs: tuple[str, ...]
-    over_prompt: PairedResult | None = None
+    over_cheaper: tuple[tuple[str, PairedResult], ...] = ()
     suites: tuple[tuple[str, Forgetting], ...] = ()
     safety: Safety | None = None
     canaries: Canaries | None = None

@@ -9,12 +9,13 @@ and acceptance sampling", Technometrics 24, 1982).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from tunefork.evaluation.canaries import Canaries
-from tunefork.evaluation.evidence import PROMPT_RUNG, Evidence, GateSettings
+from tunefork.evaluation.evidence import Evidence, GateSettings
+from tunefork.evaluation.ladder import PROMPT, PROMPT_RETRIEVAL, RETRIEVAL
 from tunefork.evaluation.probe import Forgetting
 from tunefork.evaluation.safety import Safety
 from tunefork.evaluation.statistics import LossResult, PairedResult, questions_needed
@@ -24,6 +25,11 @@ _ROUNDING = 1e-9  # 4 of 80 is a gain of 0.05, whatever the binary fractions say
 
 Decision = Literal["ship", "hold", "undecided"]
 _RANKED: tuple[Decision, ...] = ("hold", "undecided", "ship")
+_WITHOUT_TRAINING = {
+    PROMPT: "the best prompt",
+    RETRIEVAL: "retrieval",
+    PROMPT_RETRIEVAL: "the best prompt with retrieval",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def decide(evidence: Evidence, settings: GateSettings) -> Verdict:
         reasons.append(_attempt(evidence, settings))
     if evidence.safety is None:
         reasons.append("Safety was not measured.")
-    if PROMPT_RUNG not in evidence.measured_rungs:
+    if PROMPT not in evidence.measured_rungs:
         reasons.append("The best prompt was not measured, so a good prompt alone may do as well.")
     return Verdict(verdict, tuple(reasons))
 
@@ -67,8 +73,8 @@ def decide(evidence: Evidence, settings: GateSettings) -> Verdict:
 def _findings(evidence: Evidence, settings: GateSettings) -> Iterator[_Finding]:
     confidence = evidence.attempt.confidence if evidence.attempt else settings.confidence
     yield _gain(evidence.paired, settings, confidence, "the base")
-    if evidence.over_prompt is not None:
-        yield _gain(evidence.over_prompt, settings, confidence, "the best prompt")
+    if evidence.over_cheaper:
+        yield _over_cheaper(evidence.over_cheaper, settings, confidence)
     yield _held_out(evidence.held_out_loss, evidence.is_reward)
     yield _forgetting(evidence.forgetting, settings, "general questions")
     for name, forgetting in evidence.suites:
@@ -81,6 +87,20 @@ def _findings(evidence: Evidence, settings: GateSettings) -> Iterator[_Finding]:
     if evidence.effect is not None:
         yield _effect(evidence.effect)
     yield _base(evidence.base_unchanged)
+
+
+def _over_cheaper(
+    tested: Sequence[tuple[str, PairedResult]], settings: GateSettings, confidence: float
+) -> _Finding:
+    """Return what the way without training says that speaks most against the model.
+
+    It must be better than each of them, so that again nothing has to be corrected.
+    """
+    found = [
+        (paired.gain, _gain(paired, settings, confidence, _WITHOUT_TRAINING[name]))
+        for name, paired in tested
+    ]
+    return min(found, key=lambda each: (_RANKED.index(each[1].verdict), each[0]))[1]
 
 
 def _gain(
@@ -177,10 +197,10 @@ def _not_worse(change: Forgetting, budget: float, text: str) -> _Finding:
     allowed = f"the budget is a drop of {points(budget)} points"
     if not change.drop <= budget + _ROUNDING:
         return _Finding("hold", f"{text}, a drop of {points(change.drop)} points; {allowed}.")
-    most = f"a drop of at most {points(change.high)} points"
+    most = f"{points(change.high)} points"
     if change.high <= budget + _ROUNDING:
-        return _Finding("ship", f"{text}, {most}; {allowed}.")
-    return _Finding("undecided", f"{text}, too few to rule out {most[2:]}; {allowed}.")
+        return _Finding("ship", f"{text}, a drop of at most {most}; {allowed}.")
+    return _Finding("undecided", f"{text}, too few to rule out a drop of {most}; {allowed}.")
 
 
 def _canaries(found: Canaries) -> _Finding:

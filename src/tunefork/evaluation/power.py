@@ -78,14 +78,14 @@ def power(
 def _counted(gain: float, n: int, discordant: float, confidence: float, min_gain: float) -> float:
     """Add up the chances of all numbers of questions won and lost that the gate would accept."""
     import numpy as np
-    from scipy.special import bdtr, stdtrit
+    from scipy.special import bdtr, ndtri
     from scipy.stats import binom
 
     apart = np.arange(n + 1)[:, None]  # questions that only one of the models has right
     won = np.arange(n + 1)[None, :]
     mean = (2 * won - apart) / n
-    error = np.sqrt(np.maximum(apart / n - mean**2, 0) / (n - 1))
-    is_sure = mean - float(stdtrit(n - 1, (1 + confidence) / 2)) * error > 0
+    # Tango's interval lies above zero where McNemar's score does.
+    is_sure = 2 * won - apart > float(ndtri((1 + confidence) / 2)) * np.sqrt(apart)
     p_values = 2 * bdtr(np.clip(apart - won, 0, None), apart, 0.5)
     accepted = (won <= apart) & is_sure & (p_values <= 1 - confidence) & (mean >= min_gain - 1e-9)
     share_won = (discordant + gain) / (2 * discordant) if discordant else 0.5

@@ -1,7 +1,8 @@
 """Is the tuned model better, or was it luck? Intervals and tests that respect groups.
 
 Paraphrases of one fact are answered alike, so questions of one group are not independent:
-everything here resamples or flips whole groups. Same input and seed, same result.
+everything here resamples or flips whole groups. Single questions that are right or wrong have
+intervals of their own (see `shares`). Same input and seed, same result.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+from tunefork.evaluation.shares import tango, wilson
 from tunefork.evaluation.signs import sign_flip
 
 if TYPE_CHECKING:
@@ -78,8 +80,9 @@ def interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return the mean of scores from 0 to 1 with its interval: a cluster bootstrap.
+    """Return the mean of scores from 0 to 1 with its interval.
 
+    For single questions that are right or wrong it is Wilson's, otherwise a cluster bootstrap.
     Whole groups are drawn with replacement, 10,000 times (Davison and Hinkley, "Bootstrap
     Methods and their Application", 1997, section 3.8). The percentiles are those of the
     expanded percentile interval, which allows for few groups (Hesterberg, "What Teachers
@@ -88,7 +91,10 @@ def interval(
     right or all wrong is Wilson's with groups as trials.
     """
     sums, sizes = by_group(scores, groups)
-    low, high = _bootstrap(sums, sizes, confidence, seed, bounds=(0.0, 1.0))
+    if _are_single(sums, sizes):
+        low, high = wilson(round(sums.sum()), len(sums), confidence)
+    else:
+        low, high = _bootstrap(sums, sizes, confidence, seed, bounds=(0.0, 1.0))
     return Interval(_mean(sums, sizes), low, high)
 
 
@@ -101,13 +107,17 @@ def paired_test(
 ) -> PairedResult:
     """Compare two models on the same questions.
 
-    The gain's interval is the cluster bootstrap of `interval`. The p-value is that of the
-    two-sided sign-flip permutation test of groups (see `signs`): McNemar's exact test where single
-    questions are right or wrong.
+    Where single questions are right or wrong, the gain's interval is Tango's and the p-value that
+    of McNemar's exact test; otherwise the cluster bootstrap of `interval`, and the two-sided
+    sign-flip permutation test of groups (see `signs`).
     """
     differences = [b - a for a, b in zip(base, tuned, strict=True)]
     sums, sizes = by_group(differences, groups)
-    low, high = _bootstrap(sums, sizes, confidence, seed, bounds=(-1.0, 1.0))
+    if _are_single(sums, sizes):
+        won, lost = int((sums > 0.5).sum()), int((sums < -0.5).sum())
+        low, high = tango(won, lost, len(sums), confidence)
+    else:
+        low, high = _bootstrap(sums, sizes, confidence, seed, bounds=(-1.0, 1.0))
     return PairedResult(
         gain=_mean(sums, sizes),
         low=low,
@@ -189,6 +199,11 @@ def by_group(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[Float
     index = [places[group] for _, group in zip(values, groups, strict=True)]
     sums = np.bincount(index, weights=np.asarray(values, dtype=np.float64))
     return sums.astype(np.float64), np.bincount(index).astype(np.float64)
+
+
+def _are_single(sums: Floats, sizes: Floats) -> bool:
+    """Say whether each group is one question, and each right or wrong."""
+    return bool((sizes == 1).all() and (abs(sums - sums.round()) <= _ROUNDING).all())
 
 
 def _mean(sums: Floats, sizes: Floats) -> float:

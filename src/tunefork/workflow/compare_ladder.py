@@ -28,6 +28,7 @@ from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.spec import Project
 
 TUNED_RUNGS = ("tuned", "tuned+retrieval")
+WITHOUT_TRAINING = ("prompt", "retrieval", "prompt+retrieval")
 _ON_REQUEST = ("larger", "reference")
 _AS_THEY_ARE = {"base", "tuned", "reference"}  # nothing about them is chosen by the user's rows
 

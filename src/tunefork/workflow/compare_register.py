@@ -10,7 +10,7 @@ from typing import Any
 from tunefork.core.events import Sink
 from tunefork.core.files import home
 from tunefork.core.hashing import hash_json
-from tunefork.evaluation import GateSettings, Ladder, Rung, standing
+from tunefork.evaluation import GateSettings, Ladder, Rung, Verdict, standing
 from tunefork.registry import add_evaluation, open_registry
 from tunefork.workflow.compare_rungs import Step
 from tunefork.workflow.compare_search import Way
@@ -54,24 +54,32 @@ def register_standings(
     ladder: Ladder,
     project: Project,
     settings: GateSettings,
-    ruled_out: Mapping[str, str],
+    verdicts: Mapping[str, Verdict],
     sink: Sink,
 ) -> None:
-    """Write down what was measured of each rung but the tuned one, of which the gate decides."""
+    """Write down what was measured of each rung but the tuned one, which has an evaluation.
+
+    Args:
+        ladder: What was measured.
+        project: Whose questions were asked.
+        settings: What is asked of rungs that were not trained.
+        verdicts: The gate's on rungs that were.
+        sink: Told of what cannot be written.
+    """
     with going_on(sink), open_registry() as registry:
         golden = add_file(registry, project, project.spec.golden)
         for rung in ladder.rungs:
             if rung.climbed.bundle is None or rung.name == "tuned":
                 continue
-            result = _standing(rung, settings, ruled_out.get(rung.name))
+            result = _standing(rung, settings, verdicts.get(rung.name))
             with registry.writing() as session:
                 add_evaluation(session, rung.climbed.bundle, result, golden, rung=rung.name)
 
 
-def _standing(rung: Rung, settings: GateSettings, ruled_out: str | None) -> dict[str, Any]:
+def _standing(rung: Rung, settings: GateSettings, decided: Verdict | None) -> dict[str, Any]:
     against = rung.over_base
-    verdict = "hold" if ruled_out is not None else standing(against, settings)
-    reasons = [ruled_out] if ruled_out is not None else []
+    verdict = standing(against, settings) if decided is None else decided.verdict
+    reasons = [] if decided is None else list(decided.reasons)
     score = {"score": rung.score.mean, "low": rung.score.low, "high": rung.score.high}
     return {
         "verdict": verdict,

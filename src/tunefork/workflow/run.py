@@ -22,6 +22,7 @@ from tunefork.evaluation import (
     Memorised,
     PairedResult,
     Recommendation,
+    Verdict,
     break_even,
     decide,
     leaked,
@@ -42,6 +43,7 @@ from tunefork.workflow.attempts import count_attempt
 from tunefork.workflow.classification import Classified, classification
 from tunefork.workflow.compare_ladder import (
     TUNED_RUNGS,
+    WITHOUT_TRAINING,
     Wanted,
     find_step,
     ladder_answers,
@@ -116,7 +118,7 @@ def run_project(
         base_unchanged=base_unchanged,
         leaked=n_leaked,
         measured_rungs=tuple(rung.name for rung in found.ladder.rungs) if found.ladder else (),
-        over_prompt=_over_prompt(found),
+        over_cheaper=_over_cheaper(found, "tuned"),
         suites=found.kept.suites,
         safety=found.kept.safety,
         canaries=found.kept.canaries,
@@ -216,12 +218,24 @@ def _measure(
     )
 
 
-def _over_prompt(found: _Found) -> PairedResult | None:
-    """Test the tuned model against the best prompt, at the confidence that is left."""
-    if found.ladder is None or found.ladder.find("prompt") is None:
-        return None
+def _over_cheaper(found: _Found, rung: str) -> tuple[tuple[str, PairedResult], ...]:
+    """Test a tuned rung against each way without training, at the confidence that is left."""
+    if found.ladder is None:
+        return ()
     confidence = found.attempt.confidence if found.attempt is not None else None
-    return found.ladder.compare("tuned", "prompt", confidence)
+    ways = [way for way in WITHOUT_TRAINING if found.ladder.find(way) is not None]
+    return tuple((way, found.ladder.compare(rung, way, confidence)) for way in ways)
+
+
+def _verdicts(found: _Found, evidence: Evidence, gate: GateSettings) -> dict[str, Verdict]:
+    """Return the verdict of the tuned model with passages, whose weights are the tuned model's."""
+    rung = "tuned+retrieval"
+    if found.ladder is None or found.ladder.find(rung) is None:
+        return {}
+    confidence = found.attempt.confidence if found.attempt is not None else None
+    paired = found.ladder.compare(rung, "base", confidence)
+    over_cheaper = _over_cheaper(found, rung)
+    return {rung: decide(replace(evidence, paired=paired, over_cheaper=over_cheaper), gate)}
 
 
 def _recommended(
@@ -230,11 +244,12 @@ def _recommended(
     """Write the rungs down, and return them with their names and which to take."""
     if found.ladder is None:
         return None, None
+    verdicts = _verdicts(found, evidence, gate)
     if found.attempt is not None:
         gate = replace(gate, confidence=found.attempt.confidence)
     barred = _ruled_out(evidence, gate)
     ladder = register_rungs(found.ladder, found.steps, trained.project, trained.run, sink)
-    register_standings(ladder, trained.project, gate, barred, sink)
+    register_standings(ladder, trained.project, gate, verdicts, sink)
     return ladder, recommend(ladder, gate, barred)
 
 
@@ -250,7 +265,7 @@ def _weights(trained: Trained, base: Base) -> Weights:
 
 def _ruled_out(evidence: Evidence, gate: GateSettings) -> dict[str, str]:
     """Return why what was tuned must not ship, whatever it scores; nothing where it may."""
-    without_gain = decide(replace(evidence, paired=None, over_prompt=None), gate)
+    without_gain = decide(replace(evidence, paired=None, over_cheaper=()), gate)
     if without_gain.verdict != "hold":
         return {}
     # What a verdict rests on is its first reason.
