@@ -20,6 +20,8 @@ import pytest
 
 from tests.projects import questions, rows
 from tests.small import save_model
+from tunefork.serving.keys import NewKey, PerMinute, create_key, rotate_key, set_project
+from tunefork.serving.store import shared_store
 
 pytestmark = pytest.mark.soak
 _PATIENCE_S = 240.0  # for a machine that is busy with other things
@@ -31,13 +33,13 @@ class Server:
 
     def __init__(self, home: Path, base: Path) -> None:
         self.home = home
-        self._base = base
+        self.base = base
         self.client: openai.OpenAI
         self.start()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "tunefork.cli", "serve", "--port=0"]
-        command += ["--base=tiny", f"--base={self._base}", f"--map=gpt-4o-mini={self._base}"]
+        command += ["--base=tiny", f"--base={self.base}", f"--map=gpt-4o-mini={self.base}"]
         log = self.home / "serve.log"
         log.unlink(missing_ok=True)
         with log.open("wb") as output:
@@ -299,6 +301,58 @@ def test_cancel_is_quick(server: Server) -> None:
     assert server.client.fine_tuning.jobs.cancel(job).status == "cancelled"
     assert time.monotonic() - began < 2
     assert not psutil.pid_exists(worker)
+
+
+def test_two_tenants_of_one_engine(server: Server, tmp_path: Path) -> None:
+    """What one trains and asks is not there for the other, adapters and cached prompts included."""
+    made = {}
+    with shared_store(tmp_path / "serving") as store:
+        for name in ("acme", "bots"):
+            set_project(store, name, None, PerMinute())
+            made[name] = create_key(store, NewKey(name))
+    other = Server(tmp_path, server.base)
+    try:
+        other.client.close()
+        acme, bots = (
+            openai.OpenAI(base_url=other.url, api_key=each["key"], max_retries=0)
+            for each in made.values()
+        )
+        other.client = acme
+        job = acme.fine_tuning.jobs.create(
+            model="gpt-4o-mini", training_file=other.upload(rows(20)), suffix="nap", seed=1
+        )
+        model = other.wait(job.id, "succeeded", "failed").fine_tuned_model
+        assert model.startswith("ft:gpt-4o-mini:acme:nap:")
+        long: Any = [{"role": "user", "content": "who is cat? " * 8}]
+        cached = []
+        for client in (acme, acme, bots, bots):
+            usage = client.chat.completions.create(model="tiny", messages=long, max_tokens=2).usage
+            assert usage is not None
+            assert usage.prompt_tokens_details is not None
+            cached.append(usage.prompt_tokens_details.cached_tokens or 0)
+        assert cached[0] == cached[2] == 0 < cached[1] == cached[3]
+        assert _ask(other, model)
+        for name in (model, f"{model}:ckpt-step-1"):
+            with pytest.raises(openai.NotFoundError):
+                bots.chat.completions.create(model=name, messages=_TURN)
+        assert {each.id for each in bots.models.list()} == {
+            each.id for each in acme.models.list() if each.id != model
+        }
+        with shared_store(tmp_path / "serving") as store:
+            rotate_key(store, made["acme"]["id"])
+        until(lambda: not _may(acme))
+        assert _may(bots)
+        bots.close()
+    finally:
+        other.stop()
+
+
+def _may(client: openai.OpenAI) -> bool:
+    try:
+        client.models.list()
+    except openai.AuthenticationError:
+        return False
+    return True
 
 
 def test_the_server_is_killed_while_it_trains_and_streams(server: Server) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import datetime
 from typing import Annotated, Any, cast, get_args
 
 import typer
@@ -11,7 +11,6 @@ from tunefork.cli.options import Json
 from tunefork.core.errors import UsageError
 
 app = typer.Typer(help="Keys to the server, and the projects they open.", no_args_is_help=True)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `keys list` shows it.")]
 _Requests = Annotated[
     int | None, typer.Option("--requests", min=0, help="Requests a minute; 0 for no limit.")
@@ -39,6 +38,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a key. It is shown this once; the server keeps a hash of it."""
+    from tunefork.core.units import parse_duration
     from tunefork.serving.callers import USUAL_SCOPES, Scope
     from tunefork.serving.keys import NewKey, PerMinute, create_key
     from tunefork.serving.store import shared_store, store_folder
@@ -51,7 +51,7 @@ def create(
         project,
         name,
         cast("list[Scope]", scope) if scope else USUAL_SCOPES,
-        _seconds(expires, "--expires") if expires is not None else None,
+        parse_duration(expires) if expires is not None else None,
         PerMinute(requests or None, tokens or None),
     )
     with shared_store(store_folder()) as store:
@@ -67,8 +67,8 @@ def list_all(json: Json = False) -> None:
 
     with shared_store(store_folder()) as store:
         found = list_keys(store)
-    columns = ("id", "name", "project", "scopes", "status", "requests", "tokens")
-    print_list("keys", found, columns, json)
+    columns = ("id", "name", "project", "scopes", "status", "expires", "requests", "tokens")
+    print_list("keys", found if json else [_dated(each) for each in found], columns, json)
 
 
 @app.command()
@@ -80,10 +80,11 @@ def rotate(
     json: Json = False,
 ) -> None:
     """Give a key another secret. The old one stops within a second, or after `--grace`."""
+    from tunefork.core.units import parse_duration
     from tunefork.serving.keys import rotate_key
     from tunefork.serving.store import shared_store, store_folder
 
-    seconds = _seconds(grace, "--grace")
+    seconds = parse_duration(grace)
     with shared_store(store_folder()) as store:
         _print_new(rotate_key(store, key, seconds), json)
 
@@ -155,6 +156,14 @@ def forget(
         typer.echo(f"forgot {count} keys")
 
 
+def _dated(found: dict[str, Any]) -> dict[str, Any]:
+    end = found["expires"]
+    if end is None:
+        return found
+    local = datetime.datetime.fromtimestamp(end).isoformat(" ", "minutes")
+    return {**found, "expires": local}
+
+
 def _print_new(found: dict[str, Any], json: bool) -> None:
     from tunefork.cli import show
 
@@ -167,10 +176,3 @@ def _print_new(found: dict[str, Any], json: bool) -> None:
         markup=False,
         highlight=False,
     )
-
-
-def _seconds(text: str, option: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
-    if found is None:
-        raise UsageError(f"`{option} {text}` is no time", hint="write it as 30s, 10m, 12h or 90d")
-    return int(found[1]) * _SECONDS[found[2]]

@@ -7,6 +7,7 @@ import re
 from tunefork.core.errors import UsageError
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def bytes_text(size: float) -> str:
@@ -35,6 +36,18 @@ def count_text(number: float) -> str:
             return f"{number:.0f}" if unit == "" else f"{number:.1f}{unit}"
         number /= 1000
     return f"{number:.1f}T"
+
+
+def parse_duration(text: str) -> int:
+    """Return the seconds that `30s`, `10m`, `12h` or `90d` says.
+
+    Raises:
+        UsageError: It says no time.
+    """
+    found = re.fullmatch(r"\s*(\d{1,9})\s*([smhd])\s*", text)
+    if found is None:
+        raise UsageError(f"`{text}` is no time", hint="write it as 30s, 10m, 12h or 90d")
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 def parse_bytes(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Runs of evals: ask, mark, write down; a few at a time, in threads of their own.
+"""Runs of evals: ask, mark, write down; a few at a time of each owner, in threads of their own.
 
 A run that the end of the server interrupted goes on when it comes back, behind the last answer
 that was written down.
@@ -34,7 +34,7 @@ from tunefork.serving.meters import Meters
 from tunefork.serving.store import Store, known_file
 from tunefork.serving.tables import EvalItemRow, EvalRow, EvalRunRow
 
-_AT_ONCE = 2
+_AT_ONCE = 2  # of one owner
 _LOOK_EVERY_S = 0.5  # whether there is room for more tokens
 _MOST_BYTES = 64 * 10**6
 _OPEN = ("queued", "in_progress")
@@ -101,7 +101,9 @@ class EvalRuns:
     def __init__(self, parts: EvalParts) -> None:
         self._parts = parts
         self._store = parts.store
-        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="evals")
+        # One for each owner: who waits for tokens of his own keeps nobody else waiting.
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._lock = threading.Lock()
         self._closing = threading.Event()
 
     def begin(self, known: EvalRow, body: EvalRunBody, rows: Rows, by: Caller) -> EvalRunRow:
@@ -130,7 +132,7 @@ class EvalRuns:
         )
         with self._store.writing() as session:
             session.add(run)
-        self._pool.submit(self._work, run, known, rows)
+        self._submit(run, known, rows)
         return run
 
     def cancel(self, run: EvalRunRow) -> None:
@@ -152,12 +154,23 @@ class EvalRuns:
             except ApiError as error:
                 self._set(run, state="failed", error={"code": "error", "message": error.message})
                 continue
-            self._pool.submit(self._work, run, known, rows)
+            self._submit(run, known, rows)
 
     def close(self) -> None:
         """Stop before the next row; what is left goes on later."""
         self._closing.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, run: EvalRunRow, known: EvalRow, rows: Rows) -> None:
+        with self._lock:
+            pool = self._pools.get(run.owner)
+            if pool is None:
+                pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="evals")
+                self._pools[run.owner] = pool
+        pool.submit(self._work, run, known, rows)
 
     def _asker(self, by: Caller) -> Asker:
         parts = self._parts

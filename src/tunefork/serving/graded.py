@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ from tunefork.core.errors import InputError
 from tunefork.graders import Ask, Grade, Grader, grade_many, runs_programs, validate_grader
 from tunefork.graders.sandbox import Sandbox, Verification, verify
 from tunefork.serving.errors import invalid
+
+_AT_ONCE = 8  # requests that mark
 
 
 class Programs:
@@ -26,6 +29,7 @@ class Programs:
     def __init__(self, check: Callable[[], Verification] = verify) -> None:
         self._check = check
         self._lock = threading.Lock()
+        self.turns = asyncio.Semaphore(_AT_ONCE)
         self._found: Verification | None = None
 
     def checked(self, value: dict[str, Any], param: str) -> Grader:

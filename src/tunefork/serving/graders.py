@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from tunefork.graders import Grade
+from tunefork.serving.allowance import Allowance
 from tunefork.serving.asking import Asker
 from tunefork.serving.bodies import Body
-from tunefork.serving.context import Allowed, Parts
+from tunefork.serving.context import Allowed, Context, Parts
 from tunefork.serving.errors import RESPONSES
 
 router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"], responses=RESPONSES)
@@ -79,8 +81,13 @@ class ValidateAnswer(BaseModel):
 
 
 @router.post("/run", response_model=RunAnswer)
-def run(body: RunBody, parts: Parts, allowed: Allowed) -> Any:
+async def run(body: RunBody, parts: Parts, allowed: Allowed) -> Any:
     """Mark one answer."""
+    async with parts.programs.turns:  # a program may take all of its time: others have threads too
+        return await run_in_threadpool(_marked, body, parts, allowed)
+
+
+def _marked(body: RunBody, parts: Context, allowed: Allowance) -> dict[str, Any]:
     item = dict(body.item or {})
     if body.reference_answer is not None:
         item.setdefault("reference", body.reference_answer)
