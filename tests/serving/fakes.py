@@ -65,6 +65,24 @@ def succeed():
     folder.write_end("succeeded", result={**result, "hyperparameters": {"n_epochs": 2}})
 """
 SUCCEED = BEGIN + "folder.add_event('Step 1/2: training loss=2.50', data={'step': 1})\nsucceed()"
+FAIL = BEGIN + (
+    "folder.write_end('failed', error={'code': 'data', 'message': 'row 3 is empty', "
+    "'param': 'training_file'})"
+)
+# Sleeps until it is told to stop; goes on where it was, and succeeds when `go` is there.
+WAIT = (
+    BEGIN
+    + """
+def stop(*_):
+    folder.write_end("paused")
+    os._exit(143)
+signal.signal(signal.SIGTERM, stop)
+(folder.path / f"began-{os.getpid()}").touch()
+while not (folder.path / "go").exists():
+    time.sleep(0.01)
+succeed()
+"""
+)
 
 
 def _token(character: str) -> TokenLogProb:

@@ -21,7 +21,9 @@ from openai.types.fine_tuning import FineTuningJob
 
 from tests.serving.fakes import (
     BEGIN,
+    FAIL,
     SUCCEED,
+    WAIT,
     FakeDecoder,
     context_of,
     live,
@@ -36,24 +38,6 @@ from tunefork.serving.job_folder import JobFolder
 from tunefork.serving.store import open_store
 from tunefork.serving.tables import JobRow
 
-_FAIL = BEGIN + (
-    "folder.write_end('failed', error={'code': 'data', 'message': 'row 3 is empty', "
-    "'param': 'training_file'})"
-)
-# Sleeps until it is told to stop; goes on where it was, and succeeds when `go` is there.
-_WAIT = (
-    BEGIN
-    + """
-def stop(*_):
-    folder.write_end("paused")
-    os._exit(143)
-signal.signal(signal.SIGTERM, stop)
-(folder.path / f"began-{os.getpid()}").touch()
-while not (folder.path / "go").exists():
-    time.sleep(0.01)
-succeed()
-"""
-)
 _DIE = BEGIN + "os.kill(os.getpid(), signal.SIGKILL)"
 _ROWS = "".join(json.dumps({"user": f"q{n}", "assistant": f"a{n}"}) + "\n" for n in range(12))
 
@@ -209,7 +193,7 @@ def test_events_in_pages_and_as_they_come(tmp_path: Path, decoder: FakeDecoder) 
 
 
 def test_a_failed_job_says_why(tmp_path: Path, decoder: FakeDecoder) -> None:
-    with _client(tmp_path, decoder, _FAIL) as client:
+    with _client(tmp_path, decoder, FAIL) as client:
         job = client.fine_tuning.jobs.create(model="tiny", training_file=_upload(client))
         failed = _wait(client, job.id, "failed")
         assert failed.error is not None
@@ -220,7 +204,7 @@ def test_a_failed_job_says_why(tmp_path: Path, decoder: FakeDecoder) -> None:
 
 
 def test_one_at_once_pause_resume_cancel(tmp_path: Path, decoder: FakeDecoder) -> None:
-    with _client(tmp_path, decoder, _WAIT) as client:
+    with _client(tmp_path, decoder, WAIT) as client:
         file = _upload(client)
         jobs = client.fine_tuning.jobs
         first, second, third = (
@@ -261,7 +245,7 @@ def _job(context: Context, name: str) -> JobRow:
 
 
 def test_a_server_that_comes_back_follows_its_workers(tmp_path: Path, decoder: FakeDecoder) -> None:
-    with _client(tmp_path, decoder, _WAIT) as client:
+    with _client(tmp_path, decoder, WAIT) as client:
         file = _upload(client)
         first, second = (
             client.fine_tuning.jobs.create(model="tiny", training_file=file, seed=n).id
@@ -269,7 +253,7 @@ def test_a_server_that_comes_back_follows_its_workers(tmp_path: Path, decoder: F
         )
         _wait(client, second, "queued")
         until(lambda: any((tmp_path / "jobs" / first).glob("began-*")))
-    with context_of(tmp_path, decoder, _WAIT) as context:
+    with context_of(tmp_path, decoder, WAIT) as context:
         row = _job(context, first)
         assert row.state == "running"
         assert row.pid is not None
@@ -287,13 +271,13 @@ def test_a_server_that_comes_back_follows_its_workers(tmp_path: Path, decoder: F
 
 
 def test_a_worker_that_was_killed_while_nobody_looked(tmp_path: Path, decoder: FakeDecoder) -> None:
-    with _client(tmp_path, decoder, _WAIT) as client:
+    with _client(tmp_path, decoder, WAIT) as client:
         job = client.fine_tuning.jobs.create(model="tiny", training_file=_upload(client)).id
         until(lambda: any((tmp_path / "jobs" / job).glob("began-*")))
     (began,) = (tmp_path / "jobs" / job).glob("began-*")
     os.kill(int(began.name.removeprefix("began-")), signal.SIGKILL)
     (tmp_path / "jobs" / job / "go").touch()
-    with _client(tmp_path, decoder, _WAIT) as client:
+    with _client(tmp_path, decoder, WAIT) as client:
         _wait(client, job, "succeeded")
         assert len(list((tmp_path / "jobs" / job).glob("began-*"))) == 2
 

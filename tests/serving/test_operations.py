@@ -354,7 +354,7 @@ def test_what_runs_is_answered_to_its_end(tmp_path: Path) -> None:
                 httpx2.get(f"{url}/models")
 
         _serve_and(context, 60, act)
-        context.keeper.ask("ftjob-x", "cancel", ("running",))
+        context.keeper.ask("ftjob-x", "cancel")
 
 
 def test_there_is_an_end_to_waiting(tmp_path: Path) -> None:

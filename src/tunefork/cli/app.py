@@ -22,6 +22,7 @@ from tunefork.cli import (
     evaluate,
     forgetting,
     init,
+    jobs,
     keys,
     label,
     lineage,
@@ -96,7 +97,13 @@ _VERBS: dict[str, Callable[..., None]] = {
     "gc": clean.gc,
     "backup": backup.backup,
 }
-_GROUPS = {"datasets": datasets.app, "runs": runs.app, "models": models.app, "keys": keys.app}
+_GROUPS = {
+    "datasets": datasets.app,
+    "runs": runs.app,
+    "models": models.app,
+    "keys": keys.app,
+    "jobs": jobs.app,
+}
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
 for _name, _group in _GROUPS.items():

@@ -13,13 +13,13 @@ from tunefork.serving.context import Again, CheckAgain, Context, Owner, Parts
 from tunefork.serving.errors import RESPONSES, invalid
 from tunefork.serving.job_answer import Checkpoints, Events, checkpoints_of, event_of
 from tunefork.serving.job_folder import JobFolder
+from tunefork.serving.job_states import OVER
 from tunefork.serving.jobs import known_job
 from tunefork.serving.store import listing
 from tunefork.serving.stream import DONE, STREAMED, event, streaming
 from tunefork.serving.tables import JobRow
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["jobs"], responses=RESPONSES)
-_OVER = ("succeeded", "failed", "cancelled", "paused")
 _LOOK_EVERY_S = 0.2
 _After = Annotated[str | None, Query(max_length=100)]
 
@@ -54,7 +54,7 @@ async def _live(
         for each, behind in found:
             place = behind
             yield event(event_of(each))
-        if row.state in _OVER and not found:
+        if row.state in OVER and not found:
             break
         if parts.ending.is_set():
             return  # the client asks again, and the next server answers

@@ -21,12 +21,12 @@ from tunefork.serving.ids import new_id, now
 from tunefork.serving.job_answer import Job, Jobs, described, estimated_finish
 from tunefork.serving.job_body import JobBody, Reinforcement
 from tunefork.serving.job_folder import GOLDEN, TRAINING, VALIDATION, JobFolder
+from tunefork.serving.job_states import ENDED, GOALS, MAY, Wish, refusal
 from tunefork.serving.store import find, known_file, listing, page
 from tunefork.serving.tables import JobRow
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["jobs"], responses=RESPONSES)
 _SAME_REQUEST_S = 600  # how long a request that is sent again is the same job
-_ENDED = ("succeeded", "failed", "cancelled")
 _PATIENCE_S = 2.0  # for a worker to stop, before the answer says how far it is
 
 
@@ -74,7 +74,7 @@ def create(
     row.tuned = _name(body, by, row.id)
     folder = _write(parts, row, sources)
     with parts.store.writing() as session:
-        waiting = select(func.count()).where(JobRow.owner == owner, JobRow.state.not_in(_ENDED))
+        waiting = select(func.count()).where(JobRow.owner == owner, JobRow.state.not_in(ENDED))
         is_full = (session.scalar(waiting) or 0) >= parts.limits.jobs_waiting
         if not is_full:
             session.add(row)
@@ -202,35 +202,31 @@ def retrieve(job_id: str, parts: Parts, by: By) -> Any:
 @router.post("/{job_id}/cancel", response_model=Job)
 def cancel(job_id: str, parts: Parts, by: By) -> Any:
     """Stop a job for good."""
-    return _ask(parts, by, job_id, "cancel", ("validating_files", "queued", "running", "paused"))
+    return _ask(parts, by, job_id, "cancel")
 
 
 @router.post("/{job_id}/pause", response_model=Job)
 def pause(job_id: str, parts: Parts, by: By) -> Any:
     """Stop a job between two steps, saved."""
-    return _ask(parts, by, job_id, "pause", ("queued", "running"))
+    return _ask(parts, by, job_id, "pause")
 
 
 @router.post("/{job_id}/resume", response_model=Job)
 def resume(job_id: str, parts: Parts, by: By) -> Any:
     """Let a paused job go on, to the same result as without the pause."""
-    return _ask(parts, by, job_id, "resume", ("paused",))
+    return _ask(parts, by, job_id, "resume")
 
 
-def _ask(parts: Context, by: Caller, job_id: str, wish: str, states: tuple[str, ...]) -> Any:
+def _ask(parts: Context, by: Caller, job_id: str, wish: Wish) -> Any:
     row = known_job(parts, by.owner, job_id)
-    if row.state not in states or not parts.keeper.ask(row.id, wish, states):
+    if row.state not in MAY[wish] or not parts.keeper.ask(row.id, wish):
         row = known_job(parts, by.owner, job_id)
-        raise ApiError(
-            400,
-            f"The job is {row.state}; what can be told to {wish} is {' or '.join(states)}.",
-            code="wrong_state",
-        )
-    goal = {"cancel": "cancelled", "pause": "paused"}.get(wish)
+        raise ApiError(400, refusal(row.state, wish), code="wrong_state")
+    goal = GOALS.get(wish)
     end = time.monotonic() + _PATIENCE_S
     while goal is not None and time.monotonic() < end:
         row = known_job(parts, by.owner, job_id)
-        if row.state == goal or row.state in _ENDED:
+        if row.state == goal or row.state in ENDED:
             break
         time.sleep(0.02)
     return _shown(parts, by, known_job(parts, by.owner, job_id))

@@ -26,6 +26,7 @@ from tunefork.serving.errors import log
 from tunefork.serving.ids import new_id, now
 from tunefork.serving.job_answer import results_csv
 from tunefork.serving.job_folder import JobFolder
+from tunefork.serving.job_states import MAY, Wish
 from tunefork.serving.store import Store
 from tunefork.serving.tables import RESULTS, FileRow, JobRow
 
@@ -80,11 +81,11 @@ class Keeper:
         """Look at once."""
         self._wakes.set()
 
-    def ask(self, job_id: str, wish: str, states: Sequence[str]) -> bool:
-        """Note what is asked of a job; say whether it was in one of these states."""
+    def ask(self, job_id: str, wish: Wish) -> bool:
+        """Note what is asked of a job; say whether its state allows it."""
         with self._store.writing() as session:
             row = session.scalars(select(JobRow).where(JobRow.id == job_id)).one()
-            if row.state not in states:
+            if row.state not in MAY[wish]:
                 return False
             if wish == "resume":
                 row.state, row.wish = "queued", None
@@ -94,6 +95,12 @@ class Keeper:
             self._folder(row).add_event("Job resumed, moving it to queued state")
         self.wake()
         return True
+
+    def attend(self, job_id: str) -> None:
+        """Do what is asked of one job, and start nothing; for a home that no server looks after."""
+        with self._store.reading() as session:
+            row = session.scalars(select(JobRow).where(JobRow.id == job_id)).one()
+        self._settle(row)
 
     def _run(self) -> None:
         while not self._is_closing:
@@ -113,13 +120,7 @@ class Keeper:
             )
             rows = list(session.scalars(query.order_by(JobRow.number)))
         for row in rows:
-            if row.pid is not None:
-                self._follow(row)
-            elif row.wish == "cancel":
-                self._end(row, "cancelled", "The job was cancelled")
-            elif row.wish == "pause":
-                self._change(row, state="paused", wish=None)
-                self._folder(row).add_event("The job was paused")
+            self._settle(row)
         active = [row for row in rows if row.pid is not None]
         n_validating = sum(row.state == "validating_files" for row in active)
         free = [each for each in self._workers.devices if each not in {r.device for r in active}]
@@ -131,6 +132,16 @@ class Keeper:
                 self._start(row, None, "--check")
             elif row.state in ("queued", "running") and free:
                 self._start(row, free.pop(0))
+
+    def _settle(self, row: JobRow) -> None:
+        """See how a job's worker does, and do what is asked of the job."""
+        if row.pid is not None:
+            self._follow(row)
+        elif row.wish == "cancel":
+            self._end(row, "cancelled", "The job was cancelled")
+        elif row.wish == "pause":
+            self._change(row, state="paused", wish=None)
+            self._folder(row).add_event("The job was paused")
 
     def _folder(self, row: JobRow) -> JobFolder:
         return JobFolder(self._store.jobs / row.id)

@@ -32,21 +32,13 @@ from tunefork.inference.engine import EngineStats
 from tunefork.serving.catalogue import Host
 from tunefork.serving.context import Context
 from tunefork.serving.errors import RESPONSES
+from tunefork.serving.job_states import STATES
 from tunefork.serving.ready import Readiness, free_bytes
 from tunefork.serving.tables import JobRow
 from tunefork.serving.watch import Answered
 
 router = APIRouter(tags=["health"], responses=RESPONSES)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-_STATES = (
-    "validating_files",
-    "queued",
-    "running",
-    "paused",
-    "succeeded",
-    "failed",
-    "cancelled",
-)
 _OTHER = "other"
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # What engines count up: the metric's name, what it is, and the field of their statistics.
@@ -134,7 +126,7 @@ class _State(Collector):
                 found = {state: n for state, n in session.execute(query)}  # noqa: C416  typed rows
         except RunError:  # `ready` tells it
             return None
-        return [((state,), float(found.get(state, 0))) for state in _STATES]
+        return [((state,), float(found.get(state, 0))) for state in STATES]
 
 
 class _Engines:
