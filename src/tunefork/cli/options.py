@@ -30,6 +30,10 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", help="Folder of the run. [default: one under $TUNEFORK_HOME/runs]"),
 ]
+KeyVariable = Annotated[
+    str,
+    typer.Option("--key-env", metavar="NAME", help="The environment variable with the key."),
+]
 # Set by `cli.supervise` when it starts a command again; nothing for people.
 Halvings = Annotated[int, typer.Option("--halvings", min=0, hidden=True)]
 Resume = Annotated[

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from tunefork.cli.options import Halvings, Json, Out, Resume, SpecPath
+from tunefork.cli.options import Halvings, Json, KeyVariable, Out, Resume, SpecPath
 
 _COLOURS = {"ship": "green", "hold": "red", "undecided": "yellow"}
 
@@ -17,6 +17,16 @@ def run(
     resume: Resume = False,
     json: Json = False,
     halvings: Halvings = 0,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="URL",
+            help="Do it on another server that speaks OpenAI's fine-tuning API, and bring back "
+            "the result. The same command goes on with the same job.",
+        ),
+    ] = None,
+    key_env: KeyVariable = "OPENAI_API_KEY",
 ) -> None:
     """Train, compare with the base on the same questions, and say whether to ship."""
     from tunefork.cli import show
@@ -24,12 +34,21 @@ def run(
 
     project = load_project(spec)
     show.prepare_process()
-    from tunefork.workflow.run import run_project
+    if on is not None:
+        from tunefork.workflow.remote import run_remote
+        from tunefork.workflow.service import address_of
 
-    with show.TalkSink() as sink:
-        result = run_project(project, out=out, resume=resume, halvings=halvings, sink=sink)
+        with show.TalkSink() as sink:
+            result = run_remote(project, address_of(on, key_env), out=out, sink=sink)
+    else:
+        from tunefork.workflow.run import run_project
+
+        with show.TalkSink() as sink:
+            result = run_project(project, out=out, resume=resume, halvings=halvings, sink=sink)
     if json:
         show.print_json(result)
+    elif result["verdict"] is None:
+        _print_names(result)
     else:
         print_verdict(result)
     leave_by_verdict(result)
@@ -39,6 +58,16 @@ def leave_by_verdict(result: dict[str, Any]) -> None:
     """Leave with exit code 1 where the verdict is `hold`."""
     if result["verdict"] == "hold":
         raise typer.Exit(1)
+
+
+def _print_names(result: dict[str, Any]) -> None:
+    """Say what a server gave that tells names alone."""
+    from tunefork.cli import show
+
+    lines = [f"Model:       {result['fine_tuned_model']} at {result['server']}"]
+    lines += [f"Checkpoint:  {each['model']}" for each in result["checkpoints"]]
+    lines += [f"Curve:       {path}" for path in result["metrics"]]
+    show.talk.print("\n".join(lines), soft_wrap=True, markup=False)
 
 
 def print_verdict(result: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@
     │   ├── DataError       a data file or a row of it
     │   ├── SpecError       tunefork.yaml or a setting
     │   ├── ModelError      a base or an adapter that cannot be used
-    │   └── RunError        a run folder that cannot be used
+    │   ├── RunError        a run folder that cannot be used
+    │   └── RemoteError     another server refuses, fails or is not there
     ├── UsageError      the command line itself is at fault    exit 2
     ├── Stopped         the user stopped a run, which is saved exit 130
     │   └── Terminated      the same, by SIGTERM               exit 143
@@ -117,6 +118,12 @@ class RunError(InputError):
     """A run folder cannot be used or written."""
 
     code = "run"
+
+
+class RemoteError(InputError):
+    """Another server refuses what was asked of it, fails, or is not there."""
+
+    code = "remote"
 
 
 class UsageError(TuneforkError, ValueError):

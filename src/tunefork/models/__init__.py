@@ -4,7 +4,7 @@ Importing this package imports torch; nothing on a lower floor may.
 """
 
 from tunefork.models.attention import ATTENTION_NAME
-from tunefork.models.base import Base, find_base
+from tunefork.models.base import Base, find_base, find_local_base
 from tunefork.models.batch import Batch, collate, pack
 from tunefork.models.fused.kernels import compile_kernels
 from tunefork.models.heads import Head
@@ -34,6 +34,7 @@ __all__ = [
     "compile_kernels",
     "compute_dtype",
     "find_base",
+    "find_local_base",
     "hash_parameters",
     "load_model",
     "loss_on",

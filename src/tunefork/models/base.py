@@ -139,6 +139,26 @@ def find_base(name: str, relative_to: Path | None = None) -> Base:
     )
 
 
+def find_local_base(name: str, relative_to: Path | None = None) -> Base | None:
+    """Return the base that `name` stands for where it is on this machine; nothing is fetched.
+
+    Raises:
+        ModelError: It is here, and no model folder.
+    """
+    if name in _BUNDLED or any(place.exists() for place in _candidates(name, relative_to)):
+        return find_base(name, relative_to)
+    if not _HUB_ID.fullmatch(name) or name.startswith("."):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=True)
+    except (LocalEntryNotFoundError, OSError):
+        return None
+    return _checked(Base(name, Path(found)))
+
+
 def _candidates(name: str, relative_to: Path | None) -> list[Path]:
     given = Path(os.path.expanduser(name))  # leaves an unknown `~name` as it is
     if given.is_absolute() or relative_to is None:

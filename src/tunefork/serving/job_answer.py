@@ -130,6 +130,7 @@ def described(
         "user_provided_suffix": request["suffix"],
         "verdict": result.get("verdict"),
         "reasons": result.get("reasons", []),
+        "settings": request.get("settings"),
     }
 
 

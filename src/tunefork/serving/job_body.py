@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tunefork.serving.bodies import Body, Metadata, Name, Part
 from tunefork.serving.errors import invalid
+from tunefork.serving.job_settings import JobSettings
 
 Auto = Literal["auto"]
 FileId = Annotated[str, Field(min_length=1, max_length=100)]
@@ -101,6 +102,7 @@ class JobBody(Body):
     metadata: Metadata | None = None
     method: Method | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    settings: JobSettings | None = None  # ours: parts of a spec
     suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
 
     def chosen(self) -> Method:
@@ -109,6 +111,8 @@ class JobBody(Body):
         Raises:
             ApiError: It is said twice.
         """
+        if self.settings is not None and (self.hyperparameters or self.method):
+            raise invalid("With `settings` leave `method` and `hyperparameters` out.", "settings")
         if self.hyperparameters is None:
             return self.method or Method(type="supervised")
         if self.method is not None:

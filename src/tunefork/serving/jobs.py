@@ -117,6 +117,7 @@ def _request(body: JobBody, parts: Context) -> dict[str, Any]:
         "method": {"type": method.type, method.type: inner},
         "hyperparameters": hyperparameters,
         "seed": body.seed if body.seed is not None else int.from_bytes(os.urandom(3), "big"),
+        "settings": body.settings.checked() if body.settings is not None else None,
         "suffix": body.suffix,
         "metadata": body.metadata or {},
     }

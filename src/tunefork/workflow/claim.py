@@ -111,7 +111,7 @@ def _hold_given(stack: contextlib.ExitStack, out: Path, identity: str, resume: b
     with writing(out):
         path = out.resolve()
         _check_given(path, identity, resume)
-        stack.enter_context(_held(path))
+        stack.enter_context(held(path))
         _check_given(path, identity, resume)  # another process may have been quicker
     return path
 
@@ -144,14 +144,14 @@ def _hold_at_home(stack: contextlib.ExitStack, shelf: str, name: str, resume: bo
         existing = list(itertools.takewhile(Path.exists, numbered))
         begun = [path for path in existing if (path / "record.json").is_file()]
         if begun:
-            stack.enter_context(_held(begun[-1]))
+            stack.enter_context(held(begun[-1]))
             return begun[-1]
         return _hold_at_home(stack, shelf, name, resume=False)
     for path in numbered:
         # Who holds a blank folder is about to write into it: the next one is ours.
         if _is_blank(path):
             with contextlib.suppress(_Busy), contextlib.ExitStack() as attempt:
-                attempt.enter_context(_held(path))
+                attempt.enter_context(held(path))
                 if _is_blank(path):
                     stack.push(attempt.pop_all())
                     return path
@@ -170,7 +170,7 @@ class _Busy(RunError):
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Hold a folder, made where there is none; a finished run may be read by all at once.
 
     Raises:

@@ -21,19 +21,13 @@ from tunefork.core.errors import DataError, RunError, Stopped, TuneforkError
 from tunefork.core.events import Event, no_sink
 from tunefork.core.files import read_json, write_json
 from tunefork.core.units import bytes_text
-from tunefork.data.example import Kind
 from tunefork.serving.job_folder import GOLDEN, TRAINING, VALIDATION, JobFolder, Level
+from tunefork.workflow.job_settings import SETTINGS, settings_project
 from tunefork.workflow.spec import Project, Spec
 
 _LEAST_ROWS = 10  # as the API has it
 _MOST_TOLD = 1000  # steps that are told as events
 _OBJECTIVES = {"supervised": "sft", "dpo": "dpo", "reinforcement": "grpo"}
-# What each method learns from; prompts are also taken from what has answers.
-_KINDS: dict[str, tuple[Kind, ...]] = {
-    "sft": ("chat",),
-    "dpo": ("preference",),
-    "grpo": ("prompts", "chat", "preference"),
-}
 _USUAL_LENGTH = 128  # tokens of an answer that reinforcement draws, where there is room
 _USUAL_ANSWERS = 8  # that reinforcement draws to a prompt
 _SPEC = "spec.json"
@@ -79,7 +73,12 @@ def _told(error: TuneforkError) -> str:
 
 
 def _param(error: TuneforkError) -> str | None:
-    names = {TRAINING: "training_file", VALIDATION: "validation_file", GOLDEN: "golden_file"}
+    names = {
+        TRAINING: "training_file",
+        VALIDATION: "validation_file",
+        GOLDEN: "golden_file",
+        SETTINGS: SETTINGS,
+    }
     return names.get(Path(error.where.file).name) if error.where is not None else None
 
 
@@ -90,9 +89,8 @@ def check_job(folder: JobFolder) -> None:
         DataError: Something in it would spoil the model.
         InputError: It brings a program, and the sandbox does not hold.
     """
-    from tunefork.data.conversations import SHAPES
-    from tunefork.data.recognise import FORMATS
     from tunefork.workflow.check import Against, check
+    from tunefork.workflow.learnable import check_learnable, stopping_findings
 
     project = first_project(folder)
     require_walls(project)
@@ -104,11 +102,12 @@ def check_job(folder: JobFolder) -> None:
         base=spec.base,
     )
     checked = check(train, mapping=None, against=against, sink=no_sink)
-    found = [each.as_dict() for each in checked.findings]
-    for each in found:
-        level: Level = "error" if each["severity"] == "error" else "warn"
-        folder.add_event(str(each["message"]), level, {"code": each["code"], "rows": each["rows"]})
-    errors = [str(each["message"]) for each in found if each["severity"] == "error"]
+    stopping = stopping_findings(checked.findings)
+    for found in checked.findings:
+        level: Level = "error" if found in stopping else "warn"
+        told = found.as_dict()
+        folder.add_event(found.message, level, {"code": told["code"], "rows": told["rows"]})
+    errors = [found.message for found in stopping]
     if errors:
         raise DataError("; ".join(errors[:5]), where=train, hint="`tunefork check` tells all of it")
     if checked.result["rows"] < _LEAST_ROWS:
@@ -117,15 +116,7 @@ def check_job(folder: JobFolder) -> None:
             where=train,
             hint="add more examples",
         )
-    kind = next((each.kind for each in FORMATS if each.name == checked.result["format"]), None)
-    wanted = _KINDS[spec.objective.name]
-    if kind not in wanted:
-        raise DataError(
-            f"the rows are {SHAPES[kind].name if kind else 'of an unknown kind'}, and this method "
-            f"learns from {SHAPES[wanted[0]].name}",
-            where=train,
-            hint="choose the method that fits them, or bring rows of the other kind",
-        )
+    check_learnable(train, None, spec.objective.name)
 
 
 def run_job(folder: JobFolder, halvings: int) -> dict[str, Any]:
@@ -182,6 +173,8 @@ def first_project(folder: JobFolder) -> Project:
     from tunefork.models import find_base
 
     request = folder.request
+    if request.get(SETTINGS) is not None:
+        return settings_project(folder)
     method = request["method"]["type"]
     given = request["hyperparameters"]
     objective: dict[str, Any] = {"name": _OBJECTIVES[method]}
