@@ -26,7 +26,9 @@ from tunefork.serving.ids import new_id
 from tunefork.serving.keys import NewKey, PerMinute, create_key, set_project
 from tunefork.serving.store import Store
 
-_IDS = re.compile(r"(?:file-|ftjob-|eval_|evalrun_|outputitem_|ftckpt-|ftevent-|proj_|key_)\w{24}")
+_IDS = re.compile(
+    r"(?:file-|ftjob-|eval_|evalrun_|outputitem_|ftckpt-|ftevent-|ftresult-|proj_|key_)\w{24}"
+)
 _TUNED = re.compile(r"ft:[\w:.-]+")
 _VOLATILE = re.compile(r'"(?:created_at|execution_time|seed)":\s*[0-9.e-]+')
 _SECRET = "the cat's name is {owner}-secret"
@@ -120,6 +122,7 @@ def _fill(web: httpx2.Client, tenant: Tenant) -> None:
     checkpoints = get(f"/v1/fine_tuning/jobs/{job['id']}/checkpoints")["data"]
     ids["checkpoint"] = checkpoints[0]["fine_tuned_model_checkpoint"]
     events = get(f"/v1/fine_tuning/jobs/{job['id']}/events")["data"]
+    ids["result_id"] = get(f"/v1/fine_tuning/jobs/{job['id']}/result")["data"][0]["id"]
     tenant.ids = {**ids, "event": events[0]["id"], "kept": checkpoints[0]["id"]}
     tenant.known = set(tenant.ids.values())
 

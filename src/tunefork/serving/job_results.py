@@ -1,23 +1,21 @@
 """What a job made, file by file: `/v1/fine_tuning/jobs/ID/result`. Ours; OpenAI has no such thing.
 
-The files are those of a fixed list in the job's folder, and are asked for by their number: no name
-from a request reaches the file system. An answer may be asked for from some byte on.
+The files are those of a fixed list in the job's folder, and are asked for by ids made of the job's:
+no name from a request reaches the file system. An answer may be asked for from some byte on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
-from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from tunefork import __version__
-from tunefork.core.hashing import hash_file
+from tunefork.core.hashing import hash_file, hash_json
 from tunefork.serving.context import Context, Owner, Parts
 from tunefork.serving.errors import RESPONSES, ApiError, not_found
 from tunefork.serving.job_folder import JobFolder
@@ -51,7 +49,7 @@ class ResultFile(BaseModel):
     """One file."""
 
     object: Literal["fine_tuning.job.result_file"]
-    number: int
+    id: str
     name: str
     bytes: int
     sha256: str
@@ -78,21 +76,22 @@ def extensions(owner: Owner) -> Any:
 def result(job_id: str, parts: Parts, owner: Owner) -> Any:
     """Return what a job made: the model, what was measured, the report."""
     found = _files(parts, owner, job_id)
+    run = JobFolder(parts.store.jobs / job_id).run
     data = [
         {
             "object": "fine_tuning.job.result_file",
-            "number": number,
-            "name": name,
+            "id": file_id,
+            "name": path.relative_to(run).as_posix(),
             "bytes": path.stat().st_size,
             "sha256": hash_file(path).removeprefix("sha256:"),
         }
-        for number, (name, path) in enumerate(found)
+        for file_id, path in found.items()
     ]
     return {"object": "list", "data": data}
 
 
 @router.get(
-    "/v1/fine_tuning/jobs/{job_id}/result/{number}",
+    "/v1/fine_tuning/jobs/{job_id}/result/{result_id}",
     response_class=FileResponse,
     responses={
         200: {"content": {"application/octet-stream": {}}},
@@ -100,33 +99,25 @@ def result(job_id: str, parts: Parts, owner: Owner) -> Any:
         416: {"description": "There is no such part."},
     },
 )
-async def content(
-    job_id: str,
-    number: Annotated[int, PathParameter(ge=0, le=10_000)],
-    parts: Parts,
-    owner: Owner,
-) -> Any:
+async def content(job_id: str, result_id: str, parts: Parts, owner: Owner) -> Any:
     """Return the bytes of one of these files."""
     found = await run_in_threadpool(_files, parts, owner, job_id)
-    if number >= len(found):
-        raise not_found("file", str(number))
-    return FileResponse(found[number][1], media_type="application/octet-stream")
+    if result_id not in found:
+        raise not_found("file", result_id)
+    return FileResponse(found[result_id], media_type="application/octet-stream")
 
 
-def _files(parts: Context, owner: str, job_id: str) -> list[tuple[str, Path]]:
+def _files(parts: Context, owner: str, job_id: str) -> dict[str, Path]:
+    """Return the files of an owner's job by their ids."""
     row = known_job(parts, owner, job_id)
     if row.state != "succeeded":
         raise ApiError(400, f"The job is {row.state}; a result has what succeeded.")
     if row.is_model_deleted:
         raise not_found("result of the job", job_id)
-    return list(_named(JobFolder(parts.store.jobs / row.id)))
+    run = JobFolder(parts.store.jobs / row.id).run
+    paths = [*(run / name for name in _FILES), *sorted((run / _MODEL).glob("*"))]
+    return {_id(row.id, path.relative_to(run).as_posix()): path for path in paths if path.is_file()}
 
 
-def _named(folder: JobFolder) -> Iterator[tuple[str, Path]]:
-    for name in _FILES:
-        path = folder.run / name
-        if path.is_file():
-            yield name, path
-    for path in sorted((folder.run / _MODEL).glob("*")):
-        if path.is_file() and not path.is_symlink():
-            yield f"{_MODEL}/{path.name}", path
+def _id(job_id: str, name: str) -> str:
+    return "ftresult-" + hash_json([job_id, name]).removeprefix("sha256:")[:24]

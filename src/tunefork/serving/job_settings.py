@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tunefork.serving.bodies import Part
 from tunefork.serving.errors import invalid
-from tunefork.serving.graded import checked_grader
+from tunefork.serving.graded import Programs
 
 _Choice = str | dict[str, Any]  # a name, or a mapping with settings
 # Settings that name a file or run one, by the part that they stand in.
@@ -32,11 +32,11 @@ class JobSettings(Part):
     replay: Annotated[float, Field(ge=0, lt=1)] | None = None
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
 
-    def checked(self) -> dict[str, Any]:
+    def checked(self, programs: Programs) -> dict[str, Any]:
         """Return what is given.
 
         Raises:
-            ApiError: Something in it names a file, or is no grader.
+            ApiError: Something in it names a file, or is no grader that runs here.
         """
         given = self.model_dump(exclude_none=True)
         for part, names in _OF_FILES.items():
@@ -50,5 +50,5 @@ class JobSettings(Part):
                     )
         objective = given.get("objective")
         if isinstance(objective, Mapping) and isinstance(objective.get("grader"), dict):
-            checked_grader(objective["grader"], "settings.objective.grader")
+            programs.checked(objective["grader"], "settings.objective.grader")
         return given

@@ -117,7 +117,7 @@ def _request(body: JobBody, parts: Context) -> dict[str, Any]:
         "method": {"type": method.type, method.type: inner},
         "hyperparameters": hyperparameters,
         "seed": body.seed if body.seed is not None else int.from_bytes(os.urandom(3), "big"),
-        "settings": body.settings.checked() if body.settings is not None else None,
+        "settings": _settings(body, parts),
         "suffix": body.suffix,
         "metadata": body.metadata or {},
     }
@@ -131,6 +131,10 @@ def _check_grader(grader: dict[str, Any], parts: Context) -> None:
         if name not in bases:
             known = ", ".join(f"`{each}`" for each in sorted(bases))
             raise invalid(f"A job's grader asks a base that is served here: {known}.", param)
+
+
+def _settings(body: JobBody, parts: Context) -> dict[str, Any] | None:
+    return body.settings.checked(parts.programs) if body.settings is not None else None
 
 
 def _name(body: JobBody, by: Caller, job_id: str) -> str:

@@ -49,7 +49,7 @@ def bring_model(
     listed = sorted(service.get(place)["data"], key=lambda each: each["name"] == _LAST)
     arriving = folder.path / "arriving"
     for each in listed:
-        _fetch(service, f"{place}/{int(each['number'])}", each, arriving)
+        _fetch(service, f"{place}/{each['id']}", each, arriving)
     run, arrived = RunFolder(folder.path, ""), RunFolder(arriving, "")
     base = _same_base(project, arrived, sink)
     _make_local(arrived, run, project, base)
