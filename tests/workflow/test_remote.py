@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.cli.command import call
 from tests.projects import rows, write_lines, write_project
-from tests.serving.fakes import FakeDecoder, context_of, live
+from tests.serving.fakes import FakeDecoder, context_of, live, until
 from tests.small import save_model
 from tunefork.core.errors import RemoteError
 from tunefork.core.events import Event, Noted, no_sink
@@ -332,8 +332,7 @@ def test_results_are_given_by_id_alone(tmp_path: Path, base: Path) -> None:
             job = create(model="tiny", training_file=file.id, suffix="x")
             for each in client.fine_tuning.jobs.list_events(job.id):
                 assert each.object == "fine_tuning.job.event"
-            while client.fine_tuning.jobs.retrieve(job.id).status != "succeeded":
-                pass
+            until(lambda: client.fine_tuning.jobs.retrieve(job.id).status == "succeeded")
             place = f"/fine_tuning/jobs/{job.id}/result"
             listed: Any = client.get(place, cast_to=object)
             (only,) = listed["data"]
