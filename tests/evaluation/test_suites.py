@@ -61,6 +61,26 @@ def test_what_cannot_be_used_is_told(
         load_suite(write_lines(tmp_path / "bad.jsonl", lines))
 
 
+def test_tasks_of_lm_eval_are_asked_anew() -> None:
+    """What lm-eval 0.4.13 wrote of a task of choices and of one to be written, with no model."""
+    suite = load_suite(Path(__file__).parent / "lm_eval_samples.jsonl")
+    first, second = suite.items
+    assert isinstance(first, ProbeItem)
+    assert first.question == "Question: What do bees make?\nAnswer:"
+    assert (first.choices, first.answer) == (("honey", "milk", "wool"), 0)
+    assert isinstance(second, ProbeItem)
+    assert (second.choices, second.answer) == (("tall", "cold"), 1)
+    assert len(set(suite.groups)) == 2
+    assert suite.unknown == 2
+
+
+@pytest.mark.parametrize("arguments", [[], {}, "x"])
+def test_a_sample_of_lm_eval_without_requests_is_told(arguments: Any, tmp_path: Path) -> None:
+    line = {"doc_id": 0, "arguments": arguments, "target": "0"}
+    with pytest.raises(DataError, match="object of requests"):
+        load_suite(write_lines(tmp_path / "bad.jsonl", [line]))
+
+
 def test_a_large_suite_is_thinned_evenly_and_alike(tmp_path: Path) -> None:
     lines = [
         {**PAIR, "UID": f"group {at % 30}", "sentence_good": f"He sleeps {at} times."}

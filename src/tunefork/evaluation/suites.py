@@ -6,6 +6,7 @@ A suite is a file, or a folder or zip of files, of any one of these lines:
     {"sentence_good", "sentence_bad"}                       the good one is likelier: BLiMP's
     {"prompt", "instruction_id_list", "kwargs"}             the answer follows them: IFEval's
     {"question", "reference", "grader"}                     a golden question
+    {"doc_id", "arguments", "target"}                       a multiple choice of lm-eval's
 
 Entry point: `load_suite`. No model is run here; the caller brings scores or answers.
 """
@@ -26,10 +27,11 @@ from tunefork.data.read import Record
 from tunefork.evaluation.golden import GoldenQuestion, golden_question
 from tunefork.evaluation.instructions import follows, is_known
 from tunefork.evaluation.lines import read_items
+from tunefork.evaluation.lm_eval import is_lm_eval_item, lm_eval_item
 from tunefork.evaluation.probe import ProbeItem, probe_item
 
 MOST_ITEMS = 1_000  # of a suite; about 800 show a drop of two points
-_SHAPES = "questions with `choices`, pairs of sentences, IFEval's prompts or golden questions"
+_SHAPES = "questions with `choices`, pairs of sentences, IFEval's prompts, lm-eval's samples or golden questions"
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,15 @@ def _from_zip(path: Path) -> list[Item | None]:
 
 
 def _item(record: Record) -> Item | None:
-    """Return what a line says; None for instructions that cannot be checked."""
+    """Return what a line says; None for what cannot be checked."""
     fields, where = record.fields, record.where
     if "sentence_good" in fields or "sentence_bad" in fields:
         good, bad = fields.get("sentence_good"), fields.get("sentence_bad")
         if not (isinstance(good, str) and good.strip() and isinstance(bad, str) and bad.strip()):
             raise DataError("`sentence_good` and `sentence_bad` must be texts", where=where)
         return MinimalPair(good, bad, str(fields.get("UID", fields.get("group", good))))
+    if is_lm_eval_item(fields):
+        return lm_eval_item(record)
     if "choices" in fields:
         return probe_item(record)
     if "instruction_id_list" in fields:
