@@ -52,11 +52,11 @@ def spec_of(**changes: Any) -> Spec:
 
 
 def test_what_is_offered_fits_how_it_was_trained() -> None:
-    assert offered(spec_of()).keys() == {"scale", "replay", "rate", "epochs"}
+    assert list(offered(spec_of())) == ["gentle", "replay", "rate", "scale", "epochs"]
     assert "40% general rows" in offered(spec_of())["replay"]
     assert "3 of 9 epochs" in offered(spec_of())["epochs"]
     full = offered(spec_of(strategy="full", training={"epochs": 1, "learning_rate": 1e-3}))
-    assert full.keys() == {"replay", "rate"}
+    assert full.keys() == {"gentle", "replay", "rate"}
     assert "scale" not in offered(spec_of(strategy={"name": "lora", "dora": True}))
 
 
@@ -112,7 +112,7 @@ def test_training_with_a_scale_gives_the_same_adapter(
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_retraining_changes_one_thing(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retraining_changes_what_it_says(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Spec] = []
 
     def keep(project: Any, **_: Any) -> dict[str, Any]:
@@ -120,12 +120,13 @@ def test_retraining_changes_one_thing(ran: Path, monkeypatch: pytest.MonkeyPatch
         return {}
 
     monkeypatch.setattr(remedy, "run_project", keep)
-    for by in ("replay", "rate", "epochs"):
+    for by in ("replay", "rate", "epochs", "gentle"):
         apply_remedy(str(ran / "run"), by, sink=no_sink)
     before = Spec.model_validate(json.loads((ran / "run" / "spec.json").read_text()))
-    assert [each.data.replay for each in seen] == [0.3, 0.0, 0.0]
+    assert [each.data.replay for each in seen] == [0.3, 0.0, 0.0, 0.3]
     assert seen[1].training.learning_rate == pytest.approx(before.training.learning_rate / 3)  # type: ignore[operator]
     assert seen[2].training.epochs == 1
+    assert seen[3].training == seen[1].training
     assert seen[0].training == before.training
 
 

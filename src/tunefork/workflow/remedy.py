@@ -103,7 +103,7 @@ def _scale(project: Project, run: RunFolder, out: Path | None, sink: Sink) -> di
         raise RunError(
             "at no scale does it forget little enough and still gain",
             where=run.path,
-            hint="train again: `--by replay`, `--by rate` or `--by epochs`",
+            hint="train again: `--by gentle`, `--by replay` or `--by rate`",
         )
     sink(Noted(f"keeping {chosen.scale:.0%} of the learned change"))
     opened.strategy.scale(opened.chat.model, chosen.scale / before)
