@@ -13,7 +13,9 @@ def remedy(
     run: Annotated[str, typer.Argument(help="A finished run's name or folder.")],
     by: Annotated[
         str | None,
-        typer.Option(help="gentle, replay, rate, scale or epochs; without it, says what each would do."),
+        typer.Option(
+            help="gentle, replay, rate, scale or epochs; without it, says what each would do."
+        ),
     ] = None,
     out: Out = None,
     json: Json = False,
