@@ -31,7 +31,10 @@ from tunefork.evaluation.lm_eval import is_lm_eval_item, lm_eval_item
 from tunefork.evaluation.probe import ProbeItem, probe_item
 
 MOST_ITEMS = 1_000  # of a suite; about 800 show a drop of two points
-_SHAPES = "questions with `choices`, pairs of sentences, IFEval's prompts, lm-eval's samples or golden questions"
+_SHAPES = (
+    "questions with `choices`, pairs of sentences, IFEval's prompts, lm-eval's samples or golden "
+    "questions"
+)
 
 
 @dataclass(frozen=True)
