@@ -30,11 +30,11 @@ def test_every_source_that_a_question_names_is_indexed(index: Index) -> None:
 
 
 def test_recall_does_not_fall(index: Index) -> None:
-    # Measured: 0.78 on the half for choices, 0.74 on the other. See docs/retrieval.md.
+    # Measured: 0.84 on the half for choices, 0.76 on the other. See docs/retrieval.md.
     questions = load_sourced(QUESTIONS)
     found = recall_at(questions, lambda question: index.search(question, 5))[0]
     crowded = recall_at(questions, lambda question: index.search(question, 5, spread=False))[0]
-    assert found >= 0.75
+    assert found >= 0.78
     assert found > crowded
 
 

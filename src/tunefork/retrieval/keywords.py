@@ -14,7 +14,7 @@ from tunefork.retrieval.synonyms import Term, alternatives
 from tunefork.retrieval.words import asked_words, every_word, words_of
 
 _PARTS = ("chunks", "documents")
-_OTHER_NAME = 0.5  # what a word counts that was not asked with, but means the same
+_OTHER_NAME = 0.6  # what a word counts that was not asked with, but means the same
 
 
 class Keywords:
@@ -22,7 +22,7 @@ class Keywords:
 
     A chunk's score is its BM25 (Robertson & Zaragoza 2009, as Lucene counts it) plus that of its
     whole document: a passage seldom repeats what its page is about. A word that has other names
-    counts by the best of them, at half, where that is more than it counts itself.
+    counts by the best of them, at 0.6, where that is more than it counts itself.
     """
 
     def __init__(self, language: str, chunks: Any, documents: Any) -> None:

@@ -1,7 +1,8 @@
 """Other words for what a question asks with: people say `boss` where the page says `supervisor`.
 
-The list is of office English, for documents that an organisation writes about itself. Questions in
-other languages, and words that it does not hold, are searched by themselves alone.
+The lists are of office English, for documents that an organisation writes about itself, and of
+everyday English, in which people ask. Questions in other languages, and words that no list holds,
+are searched by themselves alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tunefork.retrieval.words import every_word
 
 Term = tuple[str, ...]  # the stems of a word, or of several that mean one thing together
 
-_LIST = Path(__file__).with_name("office_english.txt")
+_LISTS = ("office_english.txt", "everyday_english.txt")
 _LANGUAGE = "en"
 
 
@@ -39,13 +40,18 @@ def alternatives(words: Sequence[str], language: str) -> dict[Term, tuple[Term, 
 
 @cache
 def _terms() -> dict[Term, tuple[Term, ...]]:
-    """Return each term of the list with all others of the groups that it stands in."""
+    """Return each term of the lists with all others of the groups that it stands in."""
     found: dict[Term, dict[Term, None]] = {}
-    for line in _LIST.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            group = [tuple(every_word(term, _LANGUAGE)) for term in line.split(",")]
-            for term in group:
-                found.setdefault(term, {}).update(dict.fromkeys(group))
+    for line in _lines():
+        group = dict.fromkeys(tuple(every_word(term, _LANGUAGE)) for term in line.split(","))
+        for term in group if len(group) > 1 else ():
+            found.setdefault(term, {}).update(group)
     return {
         term: tuple(other for other in others if other != term) for term, others in found.items()
     }
+
+
+def _lines() -> list[str]:
+    folder = Path(__file__).parent
+    read = [line for name in _LISTS for line in (folder / name).read_text("utf-8").splitlines()]
+    return [line for line in read if line.strip() and not line.startswith("#")]
