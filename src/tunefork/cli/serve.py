@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunefork.core.errors import UsageError
-from tunefork.core.events import Event, Noted
+from tunefork.core.events import Event, Noted, Warned
+
+if TYPE_CHECKING:
+    from tunefork.workflow.serve import OtherEngine
 
 
 def serve(
@@ -27,6 +30,18 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8000,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Jobs that run at once.")] = 1,
     rows: Annotated[int, typer.Option("--rows", min=4, help="Answers at once.")] = 32,
+    engine: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--engine", metavar="vllm URL", help="Let a vLLM draw the answers; see docs/vllm.md."
+        ),
+    ] = None,
+    engine_key_env: Annotated[
+        str, typer.Option("--engine-key-env", help="The environment variable with its key.")
+    ] = "VLLM_API_KEY",
+    adapters: Annotated[
+        int, typer.Option("--adapters", min=1, help="Adapters that it holds at once.")
+    ] = 8,
     api_key_env: Annotated[
         str | None,
         typer.Option("--api-key-env", help="The environment variable with a key of your own."),
@@ -59,6 +74,7 @@ def serve(
         embedders=tuple(embedder or ()),
         jobs=jobs,
         rows=rows,
+        engine=_engine(engine, engine_key_env, adapters),
         key_variable=api_key_env,
         shared=tuple(share or ()),
         host=host,
@@ -73,6 +89,22 @@ def _log(event: Event) -> None:
     """Tell of the start as of everything else."""
     if isinstance(event, Noted):
         logging.getLogger("tunefork").info(event.message)
+    elif isinstance(event, Warned):
+        logging.getLogger("tunefork").warning(event.message)
+
+
+def _engine(given: tuple[str, str] | None, key_variable: str, adapters: int) -> OtherEngine | None:
+    from tunefork.workflow.serve import OtherEngine
+    from tunefork.workflow.service import address_of
+
+    if given is None:
+        return None
+    name, url = given
+    if name != "vllm":
+        raise UsageError(
+            f"there is no engine `{name}`", hint="write --engine vllm http://HOST:PORT"
+        )
+    return OtherEngine(address_of(url, key_variable), adapters)
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

@@ -17,7 +17,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from tunefork.core.errors import Busy, DataError, InputError, ModelError, RunError, TuneforkError
+from tunefork.core.errors import (
+    Busy,
+    DataError,
+    InputError,
+    ModelError,
+    RemoteError,
+    RunError,
+    TuneforkError,
+)
 
 log = logging.getLogger("tunefork.serving")
 
@@ -139,6 +147,10 @@ def from_error(error: TuneforkError, param: str | None = None) -> ApiError:
     if isinstance(error, ModelError):
         log.error("a model cannot be used: %s", error)
         return ApiError(500, f"The model cannot be used: {error.message}", code="model_unusable")
+    if isinstance(error, RemoteError):
+        log.warning("the engine cannot be used: %s", error)
+        headers = {"retry-after": "2", "x-should-retry": "true"}
+        return ApiError(503, f"Not now: {error.message}", code="unavailable", headers=headers)
     if isinstance(error, RunError):
         log.error("state cannot be read or written: %s", error)
         headers = {"retry-after": "5", "x-should-retry": "true"}

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunefork.core.allocator import quick_allocator
-from tunefork.core.errors import UsageError
-from tunefork.core.events import Noted, Sink
+from tunefork.core.errors import RemoteError, UsageError
+from tunefork.core.events import Noted, Sink, Warned
 from tunefork.core.files import home
 from tunefork.graders.sandbox import WALLS_ONLY
 from tunefork.inference.engine import EngineSettings
@@ -30,13 +30,22 @@ from tunefork.serving.limits import Limits
 from tunefork.serving.meters import Meters
 from tunefork.serving.store import open_store, store_folder
 from tunefork.serving.tuned import JobModels
-from tunefork.workflow.served_bases import LoadedBases
+from tunefork.workflow.served_bases import Hosts, LoadedBases
 from tunefork.workflow.served_models import Names, ServedModels
+from tunefork.workflow.service import Address
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _DRAIN_S = 5.0  # for answers that are under way when the server stops
+
+
+@dataclass(frozen=True)
+class OtherEngine:
+    """A vLLM that draws the answers, and how many adapters it may hold at once."""
+
+    address: Address
+    adapters: int
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class ServeSettings:
         jobs: How many jobs run at once; at most one on each GPU.
         most_bases: How many bases may be in memory, those of `full` models among them.
         rows: Answers that are computed together.
+        engine: What answers in the place of this process.
         key_variable: The environment variable with a key of the local user.
         shared: Registered models and aliases that every project may ask.
         host: The address to listen at.
@@ -63,6 +73,7 @@ class ServeSettings:
     jobs: int = 1
     most_bases: int = 4
     rows: int = 32
+    engine: OtherEngine | None = None
     key_variable: str | None = None
     shared: tuple[str, ...] = ()
     host: str = "127.0.0.1"
@@ -100,9 +111,7 @@ def serving(settings: ServeSettings, sink: Sink) -> Iterator[FastAPI]:
     folder, access = store_folder(), settings.access
     bases = _bases(settings)
     embedders = {name: find_base(name).address for name in settings.embedders}
-    loaded = LoadedBases(
-        max(settings.most_bases, len(settings.bases)), EngineSettings(rows=settings.rows)
-    )
+    loaded = _hosts(settings, bases)
     names = Names(bases, embedders, folder / "jobs", frozenset(settings.shared))
     backend = ServedModels(names, loaded)
     with contextlib.ExitStack() as stack:
@@ -114,7 +123,10 @@ def serving(settings: ServeSettings, sink: Sink) -> Iterator[FastAPI]:
             model = backend.find(LOCAL, name)
             assert model is not None, "it was named"
             sink(Noted(f"Loading `{name}`"))
-            backend.host(model)
+            try:
+                backend.host(model)
+            except RemoteError as error:  # it may yet come
+                sink(Warned(f"{error.message}: `{name}` is not served until it does"))
         keeper = Keeper(store, _workers(settings))
         keeper.start()
         stack.callback(keeper.close)
@@ -126,6 +138,15 @@ def serving(settings: ServeSettings, sink: Sink) -> Iterator[FastAPI]:
             catalogue, settings.limits, store, keeper, evals, keyring, meters, programs
         )
         yield create_app(context, access, logs_content=settings.logs_content)
+
+
+def _hosts(settings: ServeSettings, bases: Mapping[str, str]) -> Hosts:
+    if settings.engine is not None:
+        from tunefork.workflow.vllm import VllmHosts
+
+        return VllmHosts(settings.engine.address, bases, settings.engine.adapters)
+    most = max(settings.most_bases, len(settings.bases))
+    return LoadedBases(most, EngineSettings(rows=settings.rows))
 
 
 def _bases(settings: ServeSettings) -> dict[str, str]:

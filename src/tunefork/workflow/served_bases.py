@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast, get_args
+from typing import Protocol, cast, get_args
 
 from tunefork.core.errors import Busy, ModelError
 from tunefork.data import Renderer
@@ -22,6 +22,26 @@ _APART = "#"  # between a base's address and how it is kept
 def host_name(address: str, quantization: str | None = None) -> str:
     """Return the name of a base as it is kept in memory."""
     return address if quantization is None else f"{address}{_APART}{quantization}"
+
+
+class Hosts(Protocol):
+    """What the server's models stand on: bases in this process, or another engine."""
+
+    def host(self, model: ServedModel) -> Host:
+        """Return what a model stands on, its adapter made known."""
+        ...
+
+    def forget(self, model: ServedModel) -> None:
+        """Let a model's adapter go."""
+        ...
+
+    def all(self) -> list[Host]:
+        """Return those that are in use."""
+        ...
+
+    def close(self, drain_s: float) -> None:
+        """End, after answers that are under way."""
+        ...
 
 
 @dataclass

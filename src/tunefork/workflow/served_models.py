@@ -32,7 +32,7 @@ from tunefork.strategies import is_adapter
 from tunefork.workflow.look_up import looking_up, open_look_up
 from tunefork.workflow.opened import CARD, renderer_of
 from tunefork.workflow.registered import Registered, registered_model
-from tunefork.workflow.served_bases import LoadedBases, host_name
+from tunefork.workflow.served_bases import Hosts, host_name
 
 _FRESH_S = 1.0  # how long what the registry said is taken to be so
 
@@ -57,7 +57,7 @@ class Names:
 class ServedModels:
     """Finds models by name, and loads what they stand on."""
 
-    def __init__(self, names: Names, loaded: LoadedBases) -> None:
+    def __init__(self, names: Names, loaded: Hosts) -> None:
         self.bases = dict(names.bases)
         self._names = names
         self._loaded = loaded

@@ -208,7 +208,7 @@ class Service:
         return RemoteError(f"`{self.address.host}` does not speak OpenAI's API", hint=hint)
 
     def _refused(self, answer: httpx2.Response) -> RemoteError:
-        host, status, said = self.address.host, answer.status_code, _said(answer)
+        host, status, text = self.address.host, answer.status_code, said(answer)
         variable = self.address.key_variable
         if status == 401:
             what = "does not take the key" if self.address.key else "asks for a key"
@@ -220,7 +220,7 @@ class Service:
         }
         hint = hints.get(status, "see what it says, and its log")
         kind = _NotFound if status == 404 else RemoteError
-        return kind(f"`{host}` says {status}: {said}", hint=hint)
+        return kind(f"`{host}` says {status}: {text}", hint=hint)
 
 
 class _NotFound(RemoteError):
@@ -254,12 +254,12 @@ def _said_wait_s(answer: httpx2.Response) -> float:
         return _LONGEST_PAUSE_S
 
 
-def _said(answer: httpx2.Response) -> str:
+def said(answer: httpx2.Response) -> str:
     """Return what an error says, in OpenAI's shape or another."""
     try:
         error = answer.json()["error"]
-        said = error["message"] if isinstance(error, dict) else error
+        found = error["message"] if isinstance(error, dict) else error
     except (ValueError, KeyError, TypeError):
-        said = answer.text
-    text = " ".join(str(said).split())[:500]
+        found = answer.text
+    text = " ".join(str(found).split())[:500]
     return text or answer.reason_phrase
