@@ -107,11 +107,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture
-def world(served: World) -> Iterator[World]:
+def world(served: World) -> World:
     served.engine.is_away, served.engine.holds = False, None
     served.engine.asked.clear()
     served.engine.calls.clear()
-    yield served
+    return served
 
 
 def test_base_and_adapter_answer_by_our_names(world: World) -> None:
@@ -216,10 +216,7 @@ def test_an_engine_without_updates_at_run_time(world: World) -> None:
     with live(engine.app()) as url:
         hosts = VllmHosts(Address(url, None, "NONE"), {"small": str(world.base)}, 2)
         backend = ServedModels(Names({"small": str(world.base)}, {}, world.folder), hosts)
-        path = world.folder / "cat"
-        model = backend.tuned(
-            "ft:cat", path if path.is_dir() else _adapter(path, world.base), 1, "ship"
-        )
+        model = backend.tuned("ft:x", _adapter(world.folder / "x", world.base), 1, "ship")
         host = backend.host(model)
         ticket = host.decoder.submit(_request(model))
         with pytest.raises(InputError, match="no adapters at run time") as raised:

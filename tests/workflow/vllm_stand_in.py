@@ -3,7 +3,7 @@
 After `entrypoints/openai/models/serving.py` and `entrypoints/serve/lora/api_router.py` of vLLM: a
 loaded adapter answers "Success: …" as text; the same name twice is 400, an unknown one 404, both as
 `{"error": {message, type, param, code}}`; without run-time updates the endpoints are not there, and
-FastAPI answers `{"detail": "Not Found"}`. What it draws is made up: the name of the adapter's folder.
+FastAPI answers `{"detail": "Not Found"}`. What it draws is made up: its folder's name.
 """
 
 from __future__ import annotations
