@@ -195,7 +195,7 @@ def test_an_engine_that_was_never_there(world: World) -> None:
 
 
 def test_what_vllm_does_not_know_is_said(world: World) -> None:
-    cases = {
+    cases: dict[str, tuple[dict[str, Any], str]] = {
         "dora": ({"use_dora": True}, "DoRA"),
         "headed": ({"modules_to_save": ["score"]}, "heads"),
         "prefixed": ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING"),
