@@ -3,7 +3,6 @@
 from tunefork.inference.chat_model import Answer, ChatModel, join
 from tunefork.inference.classifier import Classifier, HeadScorer, Label, NameScorer, Told
 from tunefork.inference.distribution import mean_divergence, next_token_log_probs
-from tunefork.inference.draw import Drawn, draw
 from tunefork.inference.embed import TextEmbedder, load_embedder
 from tunefork.inference.engine import (
     AdapterPool,
@@ -23,7 +22,7 @@ from tunefork.inference.engine import (
     json_schema,
     regex,
 )
-from tunefork.inference.generate import Decoding, Generated, generate
+from tunefork.inference.generate import Decoding, Drawn, Generated, draw, generate
 from tunefork.inference.heads import RewardModel, head_outputs, score_conversations
 from tunefork.inference.score import RowScore, score_rows
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from tunefork.inference.engine.request import Sampling
-
-_LIKELIEST = 1024  # are looked at first: sorting a whole vocabulary is slow
+from tunefork.inference.sample import sample
 
 
 @dataclass
@@ -58,17 +57,30 @@ def draw(
         changed = logits.clone()
         for row, drawer, mask in zip(changed, drawers, allowed, strict=True):
             _change(row, drawer, mask)
-    highest, likeliest = changed.max(dim=-1)
-    firsts = zip(highest.tolist(), likeliest.tolist(), strict=True)
-    found = []
-    for at, (drawer, (peak, token)) in enumerate(zip(drawers, firsts, strict=True)):
-        if not math.isfinite(peak):
-            token = -1
-        elif drawer.sampling.temperature > 0:
-            token = _sample(changed[at], drawer.sampling, drawer.random.random())
+    peaks, likeliest = changed.max(dim=-1)
+    is_finite = [math.isfinite(peak) for peak in peaks.tolist()]
+    tokens = [
+        each if known else -1 for each, known in zip(likeliest.tolist(), is_finite, strict=True)
+    ]
+    by_chance = [
+        at for at, drawer in enumerate(drawers) if is_finite[at] and drawer.sampling.temperature > 0
+    ]
+    if by_chance:
+        how = [drawers[at].sampling for at in by_chance]
+        temperatures = torch.tensor([each.temperature for each in how]).unsqueeze(1)
+        top_p, chances = (
+            (each.top_p for each in how),
+            (drawers[at].random.random() for at in by_chance),
+        )
+        found = sample(changed[by_chance] / temperatures, list(top_p), list(chances))
+        for at, token in zip(by_chance, found, strict=True):
+            tokens[at] = token
+    for drawer, token in zip(drawers, tokens, strict=True):
         drawer.drawn[token] += 1
-        found.append(_with_logprobs(logits[at], token, drawer.sampling.n_logprobs))
-    return found
+    return [
+        _with_logprobs(row, token, drawer.sampling.n_logprobs)
+        for row, token, drawer in zip(logits, tokens, drawers, strict=True)
+    ]
 
 
 def _change(logits: torch.Tensor, drawer: Drawer, allowed: torch.Tensor | None) -> None:
@@ -83,26 +95,6 @@ def _change(logits: torch.Tensor, drawer: Drawer, allowed: torch.Tensor | None) 
             logits[token] += bias
     if allowed is not None:
         logits.masked_fill_(~allowed, float("-inf"))
-
-
-def _sample(logits: torch.Tensor, sampling: Sampling, chance: float) -> int:
-    """Return the token at a chance from 0 to 1 of the cumulated probabilities."""
-    probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
-    if sampling.top_p == 1:
-        return _at(probabilities, chance)
-    likeliest, tokens = probabilities.topk(min(_LIKELIEST, len(probabilities)))
-    if float(likeliest.sum()) < sampling.top_p:
-        likeliest, tokens = probabilities.sort(descending=True)
-    # Keep the smallest set whose probability reaches top_p: a token goes when those before it do.
-    kept = likeliest * ((likeliest.cumsum(0) - likeliest) < sampling.top_p)
-    return int(tokens[_at(kept, chance)])
-
-
-def _at(probabilities: torch.Tensor, chance: float) -> int:
-    sums = probabilities.cumsum(0, dtype=torch.float64)
-    place = int(torch.searchsorted(sums, chance * float(sums[-1]), right=True))
-    last = int(torch.count_nonzero(sums < sums[-1]))  # the last that has any probability
-    return min(place, last)
 
 
 def _with_logprobs(logits: torch.Tensor, token: int, n_logprobs: int | None) -> Drawn:

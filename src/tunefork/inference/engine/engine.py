@@ -14,18 +14,19 @@ import torch
 
 from tunefork.core.errors import Busy, InternalError
 from tunefork.data.tokenizer import Tokenizer
-from tunefork.inference.engine.batch import Batch
+from tunefork.inference.decoder import ROWS, Decoder
 from tunefork.inference.engine.constraint import Grammars
 from tunefork.inference.engine.fair import FairQueue
 from tunefork.inference.engine.intake import Intake
 from tunefork.inference.engine.pool import AdapterPool
-from tunefork.inference.engine.prefix_cache import PrefixCache
 from tunefork.inference.engine.request import Request
 from tunefork.inference.engine.row import Row
+from tunefork.inference.engine.served import Served
 from tunefork.inference.engine.settings import EngineSettings, EngineStats
 from tunefork.inference.engine.ticket import Ticket
 from tunefork.inference.engine.turns import Turns
 from tunefork.inference.engine.writer import Writer
+from tunefork.inference.prefix_cache import PrefixCache
 
 _UNLIMITED = 4096  # tokens, for a base that names no limit
 _SWEEP_S = 1.0  # how often an idle engine lets forgotten adapters go
@@ -57,8 +58,14 @@ class Engine:
         self.max_length = min(lengths, default=_UNLIMITED)
         self.pool = pool
         self._prefixes = PrefixCache(self.settings.prefix_bytes)
-        with torch.no_grad():
-            self._batch = Batch(pool.residents, self.settings.rows, self.max_length, self._prefixes)
+        self._batch = Decoder[Row](
+            model,
+            Served(pool.residents),
+            self.settings.rows,
+            last=self.max_length - 1,
+            bucket=ROWS,
+            prefixes=self._prefixes,
+        )
         n_vocabulary = int(model.get_output_embeddings().weight.shape[0])
         grammars = Grammars(tokenizer.backend.to_str(), n_vocabulary, end_ids)
         self._intake = Intake(tokenizer, grammars, pool, self.max_length)

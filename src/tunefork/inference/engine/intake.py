@@ -9,11 +9,11 @@ from tunefork.data.tokenizer import Tokenizer
 from tunefork.inference.engine.constraint import Grammars
 from tunefork.inference.engine.draw import Drawer
 from tunefork.inference.engine.pool import AdapterPool, Entry
-from tunefork.inference.engine.prefix_cache import block_names
 from tunefork.inference.engine.request import Request, Usage
 from tunefork.inference.engine.row import Row
 from tunefork.inference.engine.text import TextStream
 from tunefork.inference.engine.ticket import Ticket
+from tunefork.inference.prefix_cache import block_names
 
 
 class Intake:
@@ -36,16 +36,18 @@ class Intake:
         self._check(request, entry)
         sampling = request.sampling
         seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(63)
-        constraint = sampling.constraint
+        constraint, n_prefix = sampling.constraint, 0 if entry is None else entry.n_prefix
         return Row(
+            tokens=list(request.prompt),
+            room=n_prefix + len(request.prompt) + sampling.max_tokens,
+            n_prefix=n_prefix,
+            names=block_names(request.owner, entry.digest if entry else "", request.prompt),
             request=request,
             ticket=Ticket(Usage(len(request.prompt))),
             entry=entry,
             drawer=Drawer(sampling, random.Random(seed)),
             text=TextStream(self._tokenizer.decode, sampling.stop),
-            names=block_names(request.owner, entry.digest if entry else "", request.prompt),
             matcher=None if constraint is None else self._grammars.matcher(constraint),
-            tokens=list(request.prompt),
         )
 
     def _check(self, request: Request, entry: Entry | None) -> None:

@@ -18,13 +18,12 @@ from typing import Any
 import torch
 
 from tunefork.core.errors import InternalError, TuneforkError
-from tunefork.inference.engine.batch import Batch
+from tunefork.inference.decoder import ROWS, Decoder
 from tunefork.inference.engine.draw import draw
 from tunefork.inference.engine.fair import FairQueue
 from tunefork.inference.engine.pool import AdapterPool
 from tunefork.inference.engine.row import Row
 from tunefork.inference.engine.settings import EngineSettings
-from tunefork.inference.engine.slots import ROWS
 from tunefork.inference.engine.tally import Tally
 from tunefork.inference.engine.writer import Writer
 from tunefork.models.out_of_memory import is_out_of_memory, let_go
@@ -39,7 +38,7 @@ class Turns:
 
     def __init__(
         self,
-        batch: Batch,
+        batch: Decoder[Row],
         pool: AdapterPool,
         queue: FairQueue[Row],
         lock: threading.Condition,
@@ -50,6 +49,7 @@ class Turns:
         self._writer, self._settings = writer, settings
         self._restore()
         self._masks = ThreadPoolExecutor(2, "tunefork-masks")
+        self._n_joined = 0
         self.tally = Tally()
 
     def turn(self) -> None:
@@ -84,7 +84,7 @@ class Turns:
     def _admit(self) -> None:
         """Let waiting requests join; at most one adapter is loaded, so that no row waits long."""
         has_loaded = False
-        while not has_loaded and self._batch.has_room and len(self._batch.rows) < self._most_rows:
+        while not has_loaded and self._batch.n_free and len(self._batch.rows) < self._most_rows:
             with self._lock:
                 if not len(self._queue):
                     return
@@ -102,6 +102,8 @@ class Turns:
                 continue
             with self._room(row):
                 self._batch.join(row)
+                row.ticket.usage.cached_tokens = row.done
+                row.joined, self._n_joined = self._n_joined, self._n_joined + 1
                 self.tally.join(row)
 
     def _draw(self) -> None:

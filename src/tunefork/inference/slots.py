@@ -1,8 +1,7 @@
-"""Keys and values of the rows in the batch, one slot each, and the two layouts that fill them.
+"""Keys and values of the rows in a batch, one slot each, and the two layouts that fill them.
 
-Every step computes the slots from the first to a multiple of a bucket, whether they hold a row or
-not, and attention sees a multiple of `KEYS` places. A product's results for one row are then the
-same to the bit whatever stands in the others, which they are not where a product has few rows.
+`ChunkLayout` is for parts of prompts, `StepLayout` for one new token in each of the first slots.
+Attention sees a multiple of `KEYS` places, so that it computes alike for rows of like length.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from torch.nn import functional
 from tunefork.models.attention import AttentionSettings, masked_attention
 from tunefork.models.roots import Roots, States
 
-ROWS = 16  # float32 products on a CPU: rows are equal from here on, measured
 KEYS = 32  # places that attention looks at are a multiple of this
 
 
@@ -29,9 +27,10 @@ def up_to(count: int, step: int) -> int:
 class Slots:
     """Room for keys and values, made layer by layer as it is used; it grows when a row asks."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, dtype: torch.dtype, device: torch.device | str) -> None:
         self.count = count
         self.capacity = 0
+        self._dtype, self._device = dtype, device
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def reserve(self, length: int) -> None:
@@ -63,8 +62,8 @@ class Slots:
             self._layers[index] = (self._room(key), self._room(value))
         return self._layers[index]
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy a row to another slot."""
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let a slot hold the first places of another."""
         for pair in self._layers.values():
             for states in pair:
                 states[target, :, :length] = states[source, :, :length]
@@ -78,14 +77,15 @@ class Slots:
         ]
 
     def write(self, slot: int, begin: int, kept: Sequence[torch.Tensor]) -> None:
-        """Put back what `read` returned."""
-        rooms = [states for _, pair in sorted(self._layers.items()) for states in pair]
-        for room, states in zip(rooms, kept, strict=True):
-            room[slot, :, begin : begin + states.shape[1]] = states
+        """Put back what `read` returned, or what a model has learned: (key heads, n, head size)."""
+        for index, pair in enumerate(zip(kept[::2], kept[1::2], strict=True)):
+            for room, states in zip(self.layer(index, *pair), pair, strict=True):
+                room[slot, :, begin : begin + states.shape[1]] = states
 
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         heads, _, size = states.shape
-        return states.new_zeros(self.count, heads, self.capacity, size)
+        shape = (self.count, heads, self.capacity, size)
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
 
 @dataclass(frozen=True)
@@ -95,24 +95,33 @@ class Chunk:
     slot: int
     begin: int  # its first place in the slot
     length: int  # places that it fills
-
-    @property
-    def padded(self) -> int:
-        """How many tokens are computed; those beyond its length are overwritten later."""
-        return up_to(self.length, ROWS)
+    padded: int  # how many tokens are computed; those beyond its length are overwritten later
 
 
 class ChunkLayout:
     """Parts of several prompts, packed into one row; each sees its slot up to itself."""
 
-    def __init__(self, slots: Slots, chunks: Sequence[Chunk], device: torch.device | str) -> None:
-        """Lay out chunks, one at least, no two of one slot."""
+    def __init__(
+        self,
+        slots: Slots,
+        chunks: Sequence[Chunk],
+        adapters: torch.Tensor | None,
+        device: torch.device | str,
+    ) -> None:
+        """Lay out chunks, one at least, no two of one slot.
+
+        Args:
+            slots: Where the rows are.
+            chunks: Which parts of them.
+            adapters: As `Layout.adapters`.
+            device: The model's.
+        """
         self._slots, self._chunks = slots, chunks
         places = [torch.arange(chunk.padded) + chunk.begin for chunk in chunks]
         last = [chunk.begin + chunk.length - 1 for chunk in chunks]
         known = [here.clamp(max=end) for here, end in zip(places, last, strict=True)]
         self._positions = torch.cat(known).unsqueeze(0).to(device)
-        self.adapters: torch.Tensor | None = None  # `serving` says what is added
+        self.adapters = adapters
         self._places = [here.to(device) for here in places]
         self._allowed: dict[int | None, list[torch.Tensor]] = {}
 
@@ -173,6 +182,7 @@ class StepLayout:
         self,
         slots: Slots,
         places: torch.Tensor,
+        adapters: torch.Tensor | None,
         longest: int,
         last: int,
     ) -> None:
@@ -181,13 +191,14 @@ class StepLayout:
         Args:
             slots: Where the rows are.
             places: Where each slot's token goes: (slots in use,).
+            adapters: As `Layout.adapters`.
             longest: The most places filled, the new ones included.
             last: The last position that the model takes.
         """
         self._positions = places.clamp(max=last).unsqueeze(0)
         self._slots, self._places = slots, places
         self._longest = up_to(longest, KEYS)
-        self.adapters: torch.Tensor | None = None  # `serving` says what is added
+        self.adapters = adapters
         self._rows = torch.arange(len(places), device=places.device)
         self._biases: dict[int | None, torch.Tensor] = {}
 
