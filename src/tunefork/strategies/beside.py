@@ -89,9 +89,9 @@ class Change:
             y: What the base made of it, (rows, out).
             bias: The base's, part of y: (out,).
         """
-        low = (x.float().unsqueeze(1) * self.down).sum(-1)  # (rows, rank)
-        low = self._activated(low)
-        added = (low.unsqueeze(2) * self.up).sum(1)
+        down, up = self.down.expand(len(x), -1, -1), self.up.expand(len(x), -1, -1)
+        low = self._activated((x.float().unsqueeze(1) * self.down).sum(-1))  # (rows, rank)
+        added = torch.bmm(low.unsqueeze(1), up).squeeze(1)
         return self._behind(added, y, bias)
 
     def of_one(self, x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
