@@ -2,8 +2,8 @@
 
 A row joins at any time, and leaves as soon as its answer ends; the last row then takes its slot.
 A step computes the slots from the first to a multiple of a bucket, whether they hold a row or not,
-and chunks are padded to it. With buckets of `ROWS`, a row's results are the same to the bit whatever
-else is in the batch, which they are not where a product has few rows.
+and chunks are padded to it. With buckets of `ROWS`, a row's results are the same to the bit
+whatever else is in the batch, which they are not where a product has few rows.
 """
 
 from __future__ import annotations
