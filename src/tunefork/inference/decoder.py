@@ -62,22 +62,23 @@ class Line:
 
 
 L = TypeVar("L", bound=Line)
+_Of = TypeVar("_Of", bound=Line, contravariant=True)
 # The number of each token's adapter, as `Layout.adapters`, and what is to be open meanwhile.
 Added = tuple[torch.Tensor | None, AbstractContextManager[None]]
 
 
-class Adapters(Protocol[L]):
+class Adapters(Protocol[_Of]):
     """What adapters add for rows."""
 
-    def prefix(self, row: L) -> int:
+    def prefix(self, row: _Of) -> int:
         """Return the number of a row's learned prefix, where it has one."""
         ...
 
-    def over(self, stretches: Sequence[tuple[int, L]]) -> Added:
+    def over(self, stretches: Sequence[tuple[int, _Of]]) -> Added:
         """Return what is added for tokens that are stretches of rows, each of a length."""
         ...
 
-    def beside(self, n_slots: int, rows: Sequence[L]) -> Added:
+    def beside(self, n_slots: int, rows: Sequence[_Of]) -> Added:
         """Return what is added for one token in each slot, some of which hold these rows."""
         ...
 

@@ -228,7 +228,7 @@ def _prefill(decoder: Decoder[_Row]) -> None:
 
 def _next(rows: Sequence[_Row], logits: torch.Tensor, decoding: Decoding) -> list[int]:
     if decoding.temperature == 0:
-        return logits.argmax(dim=-1).tolist()  # type: ignore[no-any-return]
+        return logits.argmax(dim=-1).tolist()
     chances = [row.chances[len(row.tokens) - row.n_prompt] for row in rows]
     return sample(logits.float() / decoding.temperature, [decoding.top_p] * len(rows), chances)
 

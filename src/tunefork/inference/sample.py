@@ -23,7 +23,7 @@ def sample(logits: torch.Tensor, top_p: Sequence[float], chances: Sequence[float
     probabilities = torch.softmax(logits, dim=-1)
     whole = [at for at, share in enumerate(top_p) if share >= 1]
     if len(whole) == len(top_p):
-        return _at(probabilities, chances).tolist()  # type: ignore[no-any-return]
+        return _at(probabilities, chances).tolist()
     found = [0] * len(top_p)
     if whole:
         tokens = _at(probabilities[whole], [chances[at] for at in whole]).tolist()
