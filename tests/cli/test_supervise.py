@@ -213,10 +213,10 @@ def whole(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize(
     ("number", "code", "whom"),
     [
-        (signal.SIGINT, 130, "parent"),
-        (signal.SIGINT, 130, "group"),
-        (signal.SIGTERM, 143, "parent"),
-        (signal.SIGTERM, 143, "group"),
+        pytest.param(signal.SIGINT, 130, "parent", marks=pytest.mark.soak),
+        (signal.SIGINT, 130, "group"),  # Ctrl-C
+        (signal.SIGTERM, 143, "parent"),  # a scheduler
+        pytest.param(signal.SIGTERM, 143, "group", marks=pytest.mark.soak),
     ],
 )
 def test_a_signal_saves_and_says_what_to_type(

@@ -18,11 +18,11 @@ from tunefork.inference import EngineSettings, Request, Sampling
 def _failing(model: Any, when: Any, error: Exception) -> Any:
     """Let a model fail in calls of which something is true."""
 
-    def before(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        if when(kwargs["input_ids"].shape[1]):
+    def before(module: Any, args: Any) -> None:
+        if when(args[0].shape[1]):
             raise error
 
-    model.base_model.register_forward_pre_hook(before, with_kwargs=True)
+    model.get_input_embeddings().register_forward_pre_hook(before)
     return model
 
 

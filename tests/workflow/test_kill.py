@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -34,6 +35,9 @@ _PROGRAM = "from tunefork.cli import main; main()"
 _PATIENCE_S = 120.0  # for a machine that is busy with other things
 _POLL_S = 0.002
 _EPOCHS = 12
+# Children fork from a server that has imported this file once, and never trained.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([__name__])
 _ADAPTER = "adapter_model.safetensors"
 
 
@@ -84,6 +88,30 @@ def _kill_when(process: subprocess.Popen[str], is_reached: Callable[[], bool]) -
     return was_running
 
 
+def _train(spec: Path, out: Path, home: str) -> None:
+    """Train, or go on, in a process of its own."""
+    os.environ["TUNEFORK_HOME"] = home
+    train_project(load_project(spec), out=out, resume=True, sink=no_sink)
+
+
+def _killed_fork(spec: Path, out: Path, is_reached: Callable[[], bool]) -> bool:
+    """Train and kill at some moment, as `_killed`, without the time that it takes to start."""
+    process = _FORKS.Process(target=_train, args=(spec, out, os.environ["TUNEFORK_HOME"]))
+    process.start()
+    end = time.monotonic() + _PATIENCE_S
+    while process.is_alive() and not is_reached():
+        assert time.monotonic() < end, "the moment never came"
+        time.sleep(_POLL_S)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def _killed(spec: Path, out: Path, is_reached: Callable[[], bool]) -> bool:
+    """Train and kill at some moment; say whether it was still running then."""
+    return _kill_when(_start(spec, out), is_reached)
+
+
 def _runs(group: int) -> bool:
     """Say whether any process of a group still runs; the dead may wait for their parent."""
     for process in psutil.process_iter():
@@ -120,14 +148,18 @@ def _curve(out: Path) -> list[dict[str, float]]:
 
 
 def _kill_and_finish(
-    spec: Path, out: Path, moments: Sequence[float], whole: Trained
+    spec: Path,
+    out: Path,
+    moments: Sequence[float],
+    whole: Trained,
+    killed: Callable[[Path, Path, Callable[[], bool]], bool] = _killed,
 ) -> dict[str, Any]:
     """Kill one run at shares of its curve, one after another, and then let it end."""
     total = _lines(whole.run.path)
     n_killed = 0
     for share in moments:
         is_reached = partial(_is_reached, out, _sitting(out), max(1, round(share * total)))
-        n_killed += _kill_when(_start(spec, out), is_reached)
+        n_killed += killed(spec, out, is_reached)
     assert n_killed == len(moments), "some kill came too late to count"
     return _finish(spec, out)
 
@@ -145,7 +177,7 @@ def _is_reached(out: Path, earlier: int, lines: int) -> bool:
 def test_killed_at_five_points(spec: Path, whole: Trained, tmp_path: Path) -> None:
     # The first lies before the first checkpoint.
     moments = [3 / _lines(whole.run.path), 0.25, 0.45, 0.65, 0.85]
-    result = _kill_and_finish(spec, tmp_path / "run", moments, whole)
+    result = _kill_and_finish(spec, tmp_path / "run", moments, whole, _killed_fork)
     _same_bits(tmp_path / "run", whole)
     assert result["resumed_from"] > 0
     assert result["steps"] == whole.result["steps"]

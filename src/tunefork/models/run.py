@@ -33,6 +33,11 @@ def run_on(
     """
     layout = behind_prefixes(model, layout)
     with routed(layout, keep):
+        if _runs_bare(model):
+            hidden = _bare(model, ids, layout)
+            kept = hidden if keep is None else hidden[keep]
+            found: torch.Tensor = model.get_output_embeddings()(kept.unsqueeze(0))[0]
+            return found
         output = model(
             input_ids=ids.unsqueeze(0),
             position_ids=layout.positions,
@@ -48,6 +53,8 @@ def hidden_on(model: Any, ids: torch.Tensor, layout: Layout) -> torch.Tensor:
     """Return what the output head is given at each place: (tokens, hidden size)."""
     layout = behind_prefixes(model, layout)
     with routed(layout):
+        if _runs_bare(model):
+            return _bare(model, ids, layout)
         output = model.base_model(
             input_ids=ids.unsqueeze(0),
             position_ids=layout.positions,
@@ -56,6 +63,24 @@ def hidden_on(model: Any, ids: torch.Tensor, layout: Layout) -> torch.Tensor:
         )
     hidden: torch.Tensor = output.last_hidden_state[0]
     return hidden
+
+
+def _runs_bare(model: Any) -> bool:
+    return not torch.is_grad_enabled() and bool(model.has_plain_body)
+
+
+def _bare(model: Any, ids: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return `hidden_on` of a model with a plain body.
+
+    What transformers does around the layers takes as long as one of them, in a step of few rows.
+    """
+    body = model.base_model
+    states: torch.Tensor = body.embed_tokens(ids.unsqueeze(0))
+    angles = body.rotary_emb(states, position_ids=layout.positions)
+    for layer in body.layers:
+        states = layer(states, position_embeddings=angles, layout=layout)
+    found: torch.Tensor = body.norm(states)[0]
+    return found
 
 
 def loss_on(model: Any, batch: Batch) -> torch.Tensor:

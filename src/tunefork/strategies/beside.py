@@ -6,6 +6,7 @@ with parts of it left out. Nothing here keeps anything for a backward pass.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,9 +37,9 @@ class Shape:
             self.n_out * has_biases,
         )
 
-    def cut(self, flat: torch.Tensor) -> Change:
-        """Return the change in (rows, numbers) that were joined by `Change.joined`, as views."""
-        down, up, gain, down_bias, up_bias = flat.split_with_sizes(list(self.sizes), 1)
+    def change(self, parts: Sequence[torch.Tensor]) -> Change:
+        """Return the change whose parts have these sizes."""
+        down, up, gain, down_bias, up_bias = parts
         return Change(
             down.view(-1, self.rank, self.n_in),
             up.view(-1, self.rank, self.n_out),
@@ -47,6 +48,13 @@ class Shape:
             up_bias if self.activation else None,
             self.activation,
         )
+
+
+def cut(shapes: Sequence[Shape], joined: torch.Tensor) -> list[Change]:
+    """Return the changes in (rows, numbers) that were joined by `Change.joined`, as views."""
+    sizes = [size for shape in shapes for size in shape.sizes]
+    parts = joined.split_with_sizes(sizes, 1)
+    return [shape.change(parts[5 * at : 5 * at + 5]) for at, shape in enumerate(shapes)]
 
 
 @dataclass(frozen=True)

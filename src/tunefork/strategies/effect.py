@@ -45,28 +45,34 @@ def probe(model: Any, number: int = 1) -> torch.Tensor:
     vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = (torch.arange(_N_TOKENS) * 7919 + 17) % vocabulary  # 7919 is prime: no token twice
     layout = PackedLayout([Segment(_N_TOKENS, adapter=number)], model.device)
-    was_training = model.training
+    if not model.training:
+        return run_on(model, ids.to(model.device), layout).float()
     model.eval()
     try:
         return run_on(model, ids.to(model.device), layout).float()
     finally:
-        model.train(was_training)
+        model.train()
 
 
-def check_effect(model: Any, adapter: Adapter, where: Path) -> Effect:
+def check_effect(
+    model: Any, adapter: Adapter, where: Path, base: torch.Tensor | None = None
+) -> Effect:
     """Return what an adapter on a model does.
 
     Args:
         model: What `load_model` returned, with the adapter on it.
         adapter: Its strategy.
         where: The folder that the adapter lies in, for the message.
+        base: What `probe` returns of the base alone, where it is known.
 
     Raises:
         ModelError: It does nothing, or its results are no numbers.
     """
     tuned = probe(model, adapter.number)
-    with adapter.disabled(model):
-        effect = Effect(base=probe(model, adapter.number), tuned=tuned)
+    if base is None:
+        with adapter.disabled(model):
+            base = probe(model, adapter.number)
+    effect = Effect(base, tuned)
     if not bool(torch.isfinite(tuned).all()):
         raise ModelError(
             "with the adapter the model's results are no finite numbers",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tunefork.core.errors import ModelError, did_you_mean
 from tunefork.strategies.bottleneck import Bottleneck
 from tunefork.strategies.effect import check_effect
@@ -21,13 +23,16 @@ _METHODS: dict[str, type[Adapter]] = {
 }
 
 
-def load_adapter(model: Any, folder: Path, number: int = 1) -> Adapter:
+def load_adapter(
+    model: Any, folder: Path, number: int = 1, plain: torch.Tensor | None = None
+) -> Adapter:
     """Put a saved adapter on a loaded base, and return its strategy.
 
     Args:
         model: What `load_model` returned, with or without other adapters.
         folder: Where the adapter lies, in PEFT's format.
         number: What segments are to name it by.
+        plain: What `probe` returns of the base alone, where it is known.
 
     Raises:
         ModelError: It is damaged, of a method that we do not know, made for another base, or has
@@ -43,7 +48,7 @@ def load_adapter(model: Any, folder: Path, number: int = 1) -> Adapter:
         )
     adapter = _METHODS[method].load(model, folder, number)
     try:
-        check_effect(model, adapter, folder)
+        check_effect(model, adapter, folder, plain)
     except ModelError:
         adapter.take(model)
         raise

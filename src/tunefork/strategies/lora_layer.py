@@ -119,8 +119,9 @@ class LoraLinear(nn.Module):
     @staticmethod
     def apply_together(layers: Sequence[LoraLinear], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Map (..., in) to one (..., out) per layer, in one step where that is the same."""
-        if current_served() is not None:
-            return tuple(layer(x) for layer in layers)
+        served = current_served()
+        if served is not None:
+            return tuple(served.changed(layer, x, layer.base_layer(x)) for layer in layers)
         places = layers[0]._places()
         number = 1 if places is None else places.only
         beside = [

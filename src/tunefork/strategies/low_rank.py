@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -47,14 +47,38 @@ def low_rank_linear(
     """
     rows = x.flatten(0, -2)
     seen = rows if dropped is x else dropped.flatten(0, -2)
-    found: tuple[torch.Tensor, ...] = _LowRankLinear.apply(  # type: ignore[no-untyped-call]
-        rows,
-        seen,
-        layers,
-        *(layer.down for layer in layers),
-        *(layer.up for layer in layers),
-    )
+    downs, ups = [layer.down for layer in layers], [layer.up for layer in layers]
+    found: tuple[torch.Tensor, ...]
+    if torch.is_grad_enabled():
+        found = _LowRankLinear.apply(rows, seen, layers, *downs, *ups)  # type: ignore[no-untyped-call]
+    else:
+        found = _computed(rows, seen, layers, downs, ups).found
     return tuple(y.view(*x.shape[:-1], -1) for y in found)
+
+
+class _Computed(NamedTuple):
+    found: tuple[torch.Tensor, ...]
+    low: torch.Tensor  # (tokens, all ranks)
+    down: torch.Tensor  # (all ranks, in)
+    ups: tuple[torch.Tensor, ...]
+
+
+def _computed(
+    x: torch.Tensor,
+    dropped: torch.Tensor,
+    layers: Sequence[LowRank],
+    downs: Sequence[torch.Tensor],
+    ups: Sequence[torch.Tensor],
+) -> _Computed:
+    down = torch.cat(list(downs)).to(x.dtype)
+    ups = tuple(up.to(x.dtype) for up in ups)
+    low = dropped @ down.T
+    found = []
+    lows = torch.split(low, [len(a) for a in downs], dim=1)
+    for layer, own, up in zip(layers, lows, ups, strict=True):
+        y = functional.linear(x, dense(layer.weight, x.dtype), layer.bias)
+        found.append(y.addmm_(own, up.T, alpha=layer.scale))
+    return _Computed(tuple(found), low, down, ups)
 
 
 class _LowRankLinear(torch.autograd.Function):
@@ -71,18 +95,11 @@ class _LowRankLinear(torch.autograd.Function):
         ctx.formats = [(a.dtype, b.dtype) for a, b in zip(downs, ups, strict=True)]
         ctx.ranks, ctx.is_same = [len(a) for a in downs], dropped is x
         ctx.scales = [layer.scale for layer in layers]
-        down = torch.cat(downs).to(x.dtype)  # (all ranks, in)
-        ups = tuple(up.to(x.dtype) for up in ups)
-        low = dropped @ down.T  # (tokens, all ranks)
-        found = []
-        lows = torch.split(low, ctx.ranks, dim=1)
-        for layer, own, up in zip(layers, lows, ups, strict=True):
-            y = functional.linear(x, dense(layer.weight, x.dtype), layer.bias)
-            found.append(y.addmm_(own, up.T, alpha=layer.scale))
+        found, low, down, ups = _computed(x, dropped, layers, downs, ups)
         kept = [parts_of(layer.weight) for layer in layers]
         ctx.n_parts = [len(weight) for weight in kept]
         ctx.save_for_backward(dropped, low, down, *ups, *(part for w in kept for part in w))
-        return tuple(found)
+        return found
 
     @staticmethod
     @once_differentiable

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunefork.strategies.effect import probe
 from tunefork.strategies.load import load_adapter
 from tunefork.strategies.protocol import Adapter
 from tunefork.strategies.served import Resident
@@ -20,6 +21,7 @@ class Residents:
         self.model = model
         self.sites: dict[str, nn.Module] = {}  # by their names in the base
         self._prefixes: dict[int, Adapter] = {}  # those that stay on the model, by number
+        self._plain: torch.Tensor | None = None  # what the base computes, to tell an effect by
 
     def add(self, folder: Path) -> Resident:
         """Load a saved adapter.
@@ -29,7 +31,9 @@ class Residents:
                 effect. The model is as it was.
         """
         number = next(n for n in range(1, len(self._prefixes) + 2) if n not in self._prefixes)
-        adapter = load_adapter(self.model, folder, number)
+        if self._plain is None:
+            self._plain = probe(self.model, 0)
+        adapter = load_adapter(self.model, folder, number, self._plain)
         places = adapter.hand_over(self.model)
         self.sites |= {name: site for name, (site, _) in places.items()}
         changes = {name: change for name, (_, change) in sorted(places.items())}

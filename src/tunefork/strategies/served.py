@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from tunefork.strategies.beside import Change, Shape
+from tunefork.strategies.beside import Change, Shape, cut
 
 Description = tuple[Shape, ...]
 
@@ -35,6 +35,15 @@ class _At:
     rows: torch.Tensor | None
     change: Change
     is_of_one: bool  # many rows of one adapter, to be computed as products
+    bias: torch.Tensor | None  # the layer's own, where it has one
+
+    def onto(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Return what the base made of x with what is added: (rows, out)."""
+        compute = self.change.of_one if self.is_of_one else self.change.by_row
+        if self.rows is None:
+            return y + compute(x, y, self.bias).to(y.dtype)
+        own_x, own_y = x.index_select(0, self.rows), y.index_select(0, self.rows)
+        return y.index_add(0, self.rows, compute(own_x, own_y, self.bias).to(y.dtype))
 
 
 class Added:
@@ -48,12 +57,10 @@ class Added:
         self, shapes: Description, numbers: torch.Tensor, rows: torch.Tensor | None, is_of_one: bool
     ) -> None:
         """Add changes of one description: (rows or 1, numbers), for some rows of the call."""
-        begin = 0
-        for shape in shapes:
-            end = begin + sum(shape.sizes)
-            found = _At(rows, shape.cut(numbers[:, begin:end]), is_of_one)
-            self._at.setdefault(self._sites[shape.site], []).append(found)
-            begin = end
+        for shape, change in zip(shapes, cut(shapes, numbers), strict=True):
+            site = self._sites[shape.site]
+            found = _At(rows, change, is_of_one, getattr(site, "bias", None))
+            self._at.setdefault(site, []).append(found)
 
     def changed(self, site: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return a site's result with what is added, for what the base made of x.
@@ -66,15 +73,10 @@ class Added:
         found = self._at.get(site)
         if not found:
             return y
-        bias: torch.Tensor | None = getattr(site, "bias", None)  # a layer's own, where it has one
-        given, made = x.flatten(0, -2), y.flatten(0, -2)
+        given, made = x[0], y[0]
         for each in found:
-            own_x = given if each.rows is None else given.index_select(0, each.rows)
-            own_y = made if each.rows is None else made.index_select(0, each.rows)
-            compute = each.change.of_one if each.is_of_one else each.change.by_row
-            added = compute(own_x, own_y, bias).to(made.dtype)
-            made = made + added if each.rows is None else made.index_add(0, each.rows, added)
-        return made.view_as(y)
+            made = each.onto(given, made)
+        return made.unsqueeze(0)
 
 
 @dataclass

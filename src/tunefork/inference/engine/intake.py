@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
 from tunefork.core.errors import InputError
 from tunefork.data.tokenizer import Tokenizer
@@ -15,6 +16,8 @@ from tunefork.inference.engine.text import TextStream
 from tunefork.inference.engine.ticket import Ticket
 from tunefork.inference.prefix_cache import block_names
 
+_TEXTS_KEPT = 1 << 15  # of one or two tokens: most of what is written was written before
+
 
 class Intake:
     """Makes rows, in the threads of those who ask."""
@@ -22,8 +25,8 @@ class Intake:
     def __init__(
         self, tokenizer: Tokenizer, grammars: Grammars, pool: AdapterPool, max_length: int
     ) -> None:
-        self._tokenizer, self._grammars, self._pool = tokenizer, grammars, pool
-        self._max_length = max_length
+        self._grammars, self._pool, self._max_length = grammars, pool, max_length
+        self._decode = lru_cache(maxsize=_TEXTS_KEPT)(tokenizer.decode)
 
     def row(self, request: Request) -> Row:
         """Return a row that can join.
@@ -46,7 +49,7 @@ class Intake:
             ticket=Ticket(Usage(len(request.prompt))),
             entry=entry,
             drawer=Drawer(sampling, random.Random(seed)),
-            text=TextStream(self._tokenizer.decode, sampling.stop),
+            text=TextStream(self._decode, sampling.stop),
             matcher=None if constraint is None else self._grammars.matcher(constraint),
         )
 

@@ -14,11 +14,11 @@ class TextStream:
     a stop text. What follows a stop text, and the stop text itself, is never shown.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str]) -> None:
+    def __init__(self, decode: Callable[[tuple[int, ...]], str], stop: Sequence[str]) -> None:
         """Begin an answer.
 
         Args:
-            decode: Text of token ids.
+            decode: Text of token ids; asked for the same few again and again.
             stop: Texts that end it.
         """
         self._decode = decode
@@ -32,8 +32,8 @@ class TextStream:
     def push(self, token: int) -> str:
         """Add a token; return what may be shown of it and of what was held back."""
         self._ids.append(token)
-        before = self._decode(self._ids[self._begin : self._read])
-        now = self._decode(self._ids[self._begin :])
+        before = self._text(self._begin, self._read)
+        now = self._text(self._begin, len(self._ids))
         if len(now) <= len(before) or now.endswith(_HALF):
             return ""
         self._begin, self._read = self._read, len(self._ids)
@@ -43,12 +43,15 @@ class TextStream:
         """Return what was held back and is shown after all, since nothing more comes."""
         if self.is_stopped:
             return ""
-        before = self._decode(self._ids[self._begin : self._read])
-        shown = self._show(self._decode(self._ids[self._begin :])[len(before) :])
+        before = self._text(self._begin, self._read)
+        shown = self._show(self._text(self._begin, len(self._ids))[len(before) :])
         if self.is_stopped:
             return shown
         held, self._held = self._held, ""
         return shown + held
+
+    def _text(self, begin: int, end: int) -> str:
+        return self._decode(tuple(self._ids[begin:end]))
 
     def _show(self, text: str) -> str:
         text = self._held + text

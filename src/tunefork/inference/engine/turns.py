@@ -130,10 +130,14 @@ class Turns:
             row.logits = row.mask = None
             self._charge(row, 1)
             try:
-                if self._writer.take(row, drawn):
-                    self._leave(row)
+                piece = self._writer.take(row, drawn)
             except TuneforkError as error:
                 self._leave(row, error)
+                continue
+            if piece is not None:
+                if piece.ended is not None:  # first, so that who has read all finds it counted
+                    self._leave(row)
+                row.ticket.put(piece)
 
     def _wait_for_masks(self, pending: Sequence[Row]) -> None:
         masks: list[Future[Any]] = [row.mask for row in pending if row.mask is not None]

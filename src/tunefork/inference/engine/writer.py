@@ -13,14 +13,14 @@ from tunefork.inference.engine.row import Row
 
 
 class Writer:
-    """Adds tokens to rows, and hands out what may be shown."""
+    """Adds tokens to rows, and says what may be shown."""
 
     def __init__(self, tokenizer: Tokenizer, grammars: Grammars, end_ids: frozenset[int]) -> None:
         self._tokenizer, self._grammars, self._end_ids = tokenizer, grammars, end_ids
         self._seen = lru_cache(maxsize=1 << 16)(self._text_and_bytes)
 
-    def take(self, row: Row, drawn: Drawn) -> bool:
-        """Add a token to a row; return whether that ends its answer.
+    def take(self, row: Row, drawn: Drawn) -> Piece | None:
+        """Add a token to a row; return what there is to hand over.
 
         Raises:
             TuneforkError: The model gave no numbers, or the grammar cannot be followed further.
@@ -33,8 +33,7 @@ class Writer:
             )
         tokens = () if row.request.sampling.n_logprobs is None else (self._told(drawn),)
         if drawn.token in self._end_ids:
-            row.ticket.put(Piece(row.text.end(), tokens, "stop"))
-            return True
+            return Piece(row.text.end(), tokens, "stop")
         row.tokens.append(drawn.token)
         usage = row.ticket.usage
         usage.completion_tokens += 1
@@ -49,9 +48,7 @@ class Writer:
         if ended is not None:
             text += row.text.end()
             ended = "stop" if row.text.is_stopped else ended
-        if text or tokens or ended:
-            row.ticket.put(Piece(text, tokens, ended))
-        return ended is not None
+        return Piece(text, tokens, ended) if text or tokens or ended else None
 
     def _told(self, drawn: Drawn) -> TokenLogProb:
         top = tuple(Alternative(token, *self._seen(token), log) for token, log in drawn.top)

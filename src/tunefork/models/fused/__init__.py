@@ -25,12 +25,21 @@ _PARTS: dict[str, _Part] = {
 
 
 def fuse(model: Any) -> None:
-    """Replace the parts of a freshly loaded model that have a fused counterpart."""
+    """Replace the parts of a freshly loaded model that have a fused counterpart.
+
+    Notes on the model whether all its layers, and what stands around them, are such.
+    """
     # Innermost first: what a part is made of is replaced before the part.
     for name, module in reversed(list(model.named_modules())):
         part = _PARTS.get(type(module).__name__)
         if part is not None and part.replaces(module):
             model.set_submodule(name, part(module))
+    body = model.base_model
+    is_known = type(body).__name__ in {f"{family}Model" for family in _FAMILIES}
+    model.has_plain_body = is_known and all(
+        type(each) is DecoderLayer and type(each.self_attn) is RotaryAttention
+        for each in body.layers
+    )
 
 
 __all__ = ["DecoderLayer", "RmsNorm", "RotaryAttention", "SwigluMlp", "fuse"]

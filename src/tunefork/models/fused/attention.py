@@ -27,6 +27,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     Returns:
         (tokens, heads, size).
     """
+    if not torch.is_grad_enabled():
+        return _rotated(x, cos, sin, 1.0)
     return _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call, no-any-return]
 
 

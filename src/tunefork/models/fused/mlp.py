@@ -16,6 +16,8 @@ from tunefork.models.fused.together import apply_together
 
 def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """Return silu(gate) * up; all three of one shape."""
+    if not torch.is_grad_enabled():
+        return _gated(gate, up)
     return _Swiglu.apply(gate, up)  # type: ignore[no-untyped-call, no-any-return]
 
 
