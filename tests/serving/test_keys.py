@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from tests.cli.command import call
 from tests.serving.fakes import BEGIN, Clock, FakeDecoder, context_of, live, until
-from tunefork.core.errors import UsageError
+from tunefork.core.errors import DataError, UsageError
 from tunefork.serving.app import create_app
 from tunefork.serving.callers import LOCAL, Payer
 from tunefork.serving.context import Context
@@ -203,23 +203,21 @@ def test_organisations_and_projects(served: Served) -> None:
         assert no.value.code == f"mismatched_{next(iter(names))}"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["create", "--project", "bot"], "did you mean `bots`?"),
-        (["create", "--scope", "write"], "there are read, infer, tune, admin"),
-        (["create", "--expires", "soon"], "write it as 30s, 10m, 12h or 90d"),
-        (["project", "A:B"], "take up to 40 small letters"),
-        (["project", "bots", "--organisation", "other"], "the project `bots` belongs to `bots`"),
-        (["revoke", "key_x"], "`tunefork keys list` shows what there is"),
-    ],
-)
-def test_what_cannot_be_is_said_in_one_message(arguments: list[str], message: str) -> None:
+def test_what_cannot_be_is_said_in_one_message() -> None:
     call("keys", "project", "bots")
-    called = call("keys", *arguments)
-    assert called.code in (1, 2)
-    assert message in called.err.replace("\n", " ")
-    assert "Traceback" not in called.err
+    said = {
+        ("create", "--project", "bot"): "did you mean `bots`?",
+        ("create", "--scope", "write"): "there are read, infer, tune, admin",
+        ("create", "--expires", "soon"): "write it as 30s, 10m, 12h or 90d",
+        ("project", "A:B"): "take up to 40 small letters",
+        ("project", "bots", "--organisation", "other"): "the project `bots` belongs to `bots`",
+        ("revoke", "key_x"): "`tunefork keys list` shows what there is",
+    }
+    for arguments, message in said.items():
+        called = call("keys", *arguments)
+        assert called.code in (1, 2), arguments
+        assert message in called.err.replace("\n", " ")
+        assert "Traceback" not in called.err
 
 
 def test_a_key_does_what_its_scopes_say(served: Served) -> None:
@@ -305,6 +303,33 @@ def test_tokens_per_minute_hold_for_a_hundred_clients(served: Served) -> None:
         assert raw.headers["x-ratelimit-remaining-tokens"] == str(limit - cost)
         with pytest.raises(openai.RateLimitError, match="too large"):
             client.chat.completions.create(**{**_CHAT, "max_tokens": limit})
+
+
+def test_what_is_reserved_comes_back_however_an_answer_ends(served: Served) -> None:
+    limit = 1000
+    key = call("keys", "create", "--tokens", limit, "--json").json["key"]
+    long = {**_CHAT, "max_tokens": 900}
+    with served.client(key) as client:
+
+        def left() -> int:
+            raw = client.models.with_raw_response.list()
+            return int(raw.headers["x-ratelimit-remaining-tokens"])
+
+        served.decoder.answer = lambda request: "forever"
+        with client.chat.completions.create(**long, stream=True) as stream:
+            next(iter(stream))
+            assert left() < 100
+        until(lambda: left() > 100)  # the client hung up
+        served.later(61)
+        served.decoder.answer = lambda request: DataError("no")
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(**long)
+        assert left() > 900  # the prompt was read
+        served.later(61)
+        served.decoder.is_busy = True
+        with pytest.raises(openai.RateLimitError):
+            client.chat.completions.create(**long)
+        assert left() == limit
 
 
 def test_embeddings_count_too(served: Served) -> None:

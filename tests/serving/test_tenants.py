@@ -335,7 +335,7 @@ def _everything(shared: Shared, tenant: Tenant) -> dict[str, str]:
 def test_two_who_do_anything_never_learn_an_id_of_each_other(shared: Shared) -> None:
     random_ = random.Random(5)
     operations = list(shared.operations())
-    for _ in range(300):
+    for _ in range(150):
         who = random_.randrange(2)
         mine, theirs = shared.tenants[who], shared.tenants[1 - who]
         method, path, operation = random_.choice(operations)
@@ -376,7 +376,7 @@ def test_no_text_of_a_request_is_opened(shared: Shared) -> None:
             touched.append((name, arguments))
 
     sys.addaudithook(hook)  # it cannot be taken back, only told to look away
-    places = (f"/tmp/{mark}", f"../../{mark}", f"file:///{mark}", f"{mark}\\..\\x")
+    places = (f"/tmp/{mark}", f"../../{mark}", f"file:///{mark}")
     for place, (method, path, operation) in itertools.product(places, shared.operations()):
         ids = dict.fromkeys(shared.tenants[0].ids, place)
         bodies = _bodies(path, ids) if "requestBody" in operation else [None]
@@ -418,7 +418,6 @@ _ATTACKS = {
     "file": "open({path!r}).read()",
     "socket": "import socket\n    socket.create_connection(('127.0.0.1', {port}), 1)",
     "sleep": "import time\n    time.sleep(60)",
-    "memory": "return len(bytearray(1 << 34))",
 }
 
 

@@ -56,7 +56,7 @@ def create_app(context: Context, access: Access, *, logs_content: bool = False) 
         access: Who may ask.
         logs_content: Whether the log tells what requests and answers say.
     """
-    app = FastAPI(
+    app = _App(
         title="tunefork",
         version=__version__,
         description="Fine-tuning and serving on your own machine, in OpenAI's shapes.",
@@ -70,7 +70,6 @@ def create_app(context: Context, access: Access, *, logs_content: bool = False) 
     install(app)
     for router in _ROUTERS:
         app.include_router(router)
-    app.openapi_schema = _true(app.openapi())
     app.add_middleware(BodyLimit, limits=context.limits)
     keyring, meters = context.keyring, context.meters
     # It reads no body.
@@ -84,11 +83,13 @@ def create_app(context: Context, access: Access, *, logs_content: bool = False) 
     return app
 
 
-def _true(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document without the answer to invalid requests that FastAPI would give."""
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
-    return document
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Return the document without the answer to invalid requests that FastAPI would give."""
+        document = super().openapi()
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document

@@ -78,18 +78,16 @@ class Keyring:
 
     def background(self, owner: str, key_id: str | None) -> Caller:
         """Return who pays for work that a project began, whatever became of the key meanwhile."""
-        if key_id is not None:
-            known = self._look_up(key_id, self._clock())
-            if known is not None:
-                return known.caller
+        if key_id is None:
+            return LOCAL_USER
+        known = self._look_up(key_id, self._clock())
+        if known is not None:
+            return known.caller
         query = select(ProjectRow, OrganisationRow).join(
             OrganisationRow, OrganisationRow.id == ProjectRow.organisation_id
         )
         with self._store.reading() as session:
-            found = session.execute(query.where(ProjectRow.id == owner)).first()
-        if found is None:
-            return LOCAL_USER
-        project, organisation = found
+            project, organisation = session.execute(query.where(ProjectRow.id == owner)).one()
         payers = _payers(project)
         return Caller(project.id, organisation.id, organisation.name, frozenset(), payers)
 
