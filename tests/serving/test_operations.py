@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from tests.serving.fakes import FakeDecoder, context_of, live, until
 from tunefork.core.errors import InternalError, TuneforkError
@@ -339,11 +340,16 @@ def test_what_runs_is_answered_to_its_end(tmp_path: Path) -> None:
             fingerprint="x",
         )
         (tmp_path / "jobs" / "ftjob-x").mkdir()
-        with context.store.writing() as session:
-            session.add(row)
         JobFolder(tmp_path / "jobs" / "ftjob-x").add_event("begun")
 
+        def has_begun() -> bool:
+            with context.store.reading() as session:
+                return session.scalar(select(JobRow.pid)) is not None
+
         def act(url: str) -> None:
+            with context.store.writing() as session:
+                session.add(row)
+            until(has_begun)  # a worker of this very server: it must not hold the port
             events = f"{url}/fine_tuning/jobs/ftjob-x/events?stream=true"
             with httpx2.stream("GET", events, timeout=30) as stream:
                 lines = stream.iter_lines()

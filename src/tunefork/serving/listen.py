@@ -64,10 +64,15 @@ def listen(app: FastAPI, place: Place, say: Callable[[str], None]) -> None:
     listening: socket.socket = config.bind_socket()
     # Else the end of a short answer waits 40 ms for the client to confirm its beginning.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    say(f"http://{place.host}:{listening.getsockname()[1]}/v1")
-    # uvicorn raises the signal once more when it has drained; to be told to stop is no failure.
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    # Else workers, who outlive the server, would hold its port.
+    listening.set_inheritable(False)
+    listening.listen(config.backlog)  # from here on a client waits, and is not refused
+    server = _Server(config, context.ending)
+    # Also for what is told before uvicorn listens to signals, and once more when it has drained: to
+    # be told to stop is no failure.
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
-        _Server(config, context.ending).run(sockets=[listening])
+        say(f"http://{place.host}:{listening.getsockname()[1]}/v1")
+        server.run(sockets=[listening])
     finally:
         signal.signal(signal.SIGTERM, before)
