@@ -106,6 +106,31 @@ def test_a_server_does_what_is_asked() -> None:
         assert call("jobs", "cancel", job).out == f"{job} is cancelled\n"
 
 
+def test_another_server_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _served(WAIT) as web:
+        job = _make(web)
+        there = ("--server", web.base_url)
+        _worker(job)
+        (listed,) = call("jobs", "list", *there, "--json").json["jobs"]
+        assert (listed["id"], listed["status"]) == (job, "running")
+        assert job in call("jobs", "list", *there).out
+        assert call("jobs", "pause", job, *there).out == f"{job} is paused\n"
+        assert call("jobs", "show", job, *there, "--json").json["status"] == "paused"
+        followed = call("jobs", "logs", job, "-f", *there).out.splitlines()
+        assert "Created fine-tuning job" in followed[0]
+        assert "The job was paused" in followed[-1]
+        wrong = call("jobs", "pause", job, *there)
+        assert (wrong.code, "The job is paused" in wrong.err) == (1, True)
+        assert call("jobs", "show", "x/../y", *there).code == 1
+        assert call("jobs", "cancel", job, *there).out == f"{job} is cancelled\n"
+        key = call("keys", "create", "--json").json["key"]
+        until(lambda: call("jobs", "list", *there).code == 1)  # in half a second it knows of it
+        assert "asks for a key" in call("jobs", "list", *there).err
+        monkeypatch.setenv("THE_KEY", key)
+        found = call("jobs", "list", *there, "--key-env", "THE_KEY", "--json")
+        assert [each["id"] for each in found.json["jobs"]] == [job]
+
+
 def test_without_a_server_workers_are_stopped_all_the_same() -> None:
     with _served(WAIT) as web:
         first, second = _make(web), _make(web)

@@ -9,24 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunefork.cli.options import Json
+from tunefork.cli.options import Json, KeyVariable, ServerUrl
 
 if TYPE_CHECKING:
     from tunefork.serving.job_states import Wish
     from tunefork.serving.local_jobs import LocalJobs
+    from tunefork.workflow.remote_jobs import RemoteJobs
 
-app = typer.Typer(help="Fine-tuning jobs of a server.", no_args_is_help=True)
+app = typer.Typer(
+    help="Fine-tuning jobs of the server of this home, or of another one.", no_args_is_help=True
+)
+_KEY = "OPENAI_API_KEY"
 _Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")]
 _TIMES = ("created_at", "finished_at", "estimated_finish")
 _LONGEST = 60  # characters of a reason in a list
 
 
 @app.command("list")
-def list_all(json: Json = False) -> None:
+def list_all(server: ServerUrl = None, key_env: KeyVariable = _KEY, json: Json = False) -> None:
     """List all jobs, the newest first."""
     from tunefork.cli import listing, show
 
-    with _open() as jobs:
+    with _open(server, key_env) as jobs:
         found = jobs.jobs()
     if json:
         show.print_json({"jobs": found})
@@ -39,33 +43,41 @@ def list_all(json: Json = False) -> None:
         }
         for job in found
     ]
-    columns = ("id", "status", "project", "model", "created", "outcome")
-    listing.print_list("jobs", rows, columns, json=False)
+    columns = ("id", "status", *(["project"] if server is None else []), "model", "created")
+    listing.print_list("jobs", rows, (*columns, "outcome"), json=False)
 
 
 @app.command()
-def show(job: _Job, json: Json = False) -> None:
+def show(
+    job: _Job, server: ServerUrl = None, key_env: KeyVariable = _KEY, json: Json = False
+) -> None:
     """Show a job: how it does, and why it failed."""
-    with _open() as jobs:
+    with _open(server, key_env) as jobs:
         _print(jobs.job(job), json)
 
 
 @app.command()
-def cancel(job: _Job, json: Json = False) -> None:
+def cancel(
+    job: _Job, server: ServerUrl = None, key_env: KeyVariable = _KEY, json: Json = False
+) -> None:
     """Stop a job for good."""
-    _ask(job, "cancel", json)
+    _ask(job, "cancel", _open(server, key_env), json)
 
 
 @app.command()
-def pause(job: _Job, json: Json = False) -> None:
+def pause(
+    job: _Job, server: ServerUrl = None, key_env: KeyVariable = _KEY, json: Json = False
+) -> None:
     """Stop a job between two steps, saved."""
-    _ask(job, "pause", json)
+    _ask(job, "pause", _open(server, key_env), json)
 
 
 @app.command()
-def resume(job: _Job, json: Json = False) -> None:
+def resume(
+    job: _Job, server: ServerUrl = None, key_env: KeyVariable = _KEY, json: Json = False
+) -> None:
     """Let a paused job go on, to the same result as without the pause."""
-    _ask(job, "resume", json)
+    _ask(job, "resume", _open(server, key_env), json)
 
 
 @app.command()
@@ -77,18 +89,17 @@ def logs(
     worker: Annotated[
         bool, typer.Option("--worker", help="Show what the job's process printed instead.")
     ] = False,
+    server: ServerUrl = None,
+    key_env: KeyVariable = _KEY,
     json: Json = False,
 ) -> None:
     """Show what happened in a job, the oldest first; with `--json` one object for each event."""
     from tunefork.cli import show as shown
-    from tunefork.core.errors import UsageError
 
-    if worker and (follow or json):
-        raise UsageError("`--worker` shows text as it is now", hint="leave `-f` and `--json` out")
-    with _open() as jobs:
-        if worker:
-            typer.echo(jobs.printed(job), nl=False)
-            return
+    if worker:
+        _print_worker(job, is_alone=server is None and not follow and not json)
+        return
+    with _open(server, key_env) as jobs:
         for event in _events(jobs, job, follow):
             if json:
                 shown.print_json(event)
@@ -97,13 +108,30 @@ def logs(
                 typer.echo(f"{_time(event['created_at'])}  {level}{event['message']}")
 
 
-def _open() -> AbstractContextManager[LocalJobs]:
+def _open(server: str | None, key_variable: str) -> AbstractContextManager[LocalJobs | RemoteJobs]:
     from tunefork.serving.local_jobs import local_jobs
 
-    return local_jobs()
+    if server is None:
+        return local_jobs()
+    from tunefork.core.events import no_sink
+    from tunefork.workflow.remote_jobs import remote_jobs
+    from tunefork.workflow.service import address_of
+
+    return remote_jobs(address_of(server, key_variable), no_sink)
 
 
-def _events(jobs: LocalJobs, job: str, follows: bool) -> Iterator[dict[str, Any]]:
+def _print_worker(job: str, *, is_alone: bool) -> None:
+    from tunefork.core.errors import UsageError
+    from tunefork.serving.local_jobs import local_jobs
+
+    if not is_alone:
+        hint = "leave `-f`, `--json` and `--server` out"
+        raise UsageError("`--worker` shows text of this machine as it is now", hint=hint)
+    with local_jobs() as jobs:
+        typer.echo(jobs.printed(job), nl=False)
+
+
+def _events(jobs: LocalJobs | RemoteJobs, job: str, follows: bool) -> Iterator[dict[str, Any]]:
     import sys
 
     for event in jobs.events(job, follows=follows):
@@ -111,10 +139,12 @@ def _events(jobs: LocalJobs, job: str, follows: bool) -> Iterator[dict[str, Any]
         sys.stdout.flush()  # a reader behind a pipe follows too
 
 
-def _ask(job: str, wish: Wish, json: bool) -> None:
+def _ask(
+    job: str, wish: Wish, opening: AbstractContextManager[LocalJobs | RemoteJobs], json: bool
+) -> None:
     from tunefork.cli import show as shown
 
-    with _open() as jobs:
+    with opening as jobs:
         found = jobs.ask(job, wish)
     if json:
         shown.print_json(found)

@@ -11,12 +11,15 @@ SpecPath = Annotated[
     Path,
     typer.Argument(metavar="SPEC", help="The spec, or the folder with tunefork.yaml in it."),
 ]
-AnyModel = Annotated[
-    str,
+_ANY_MODEL = (
+    "A registered model, an alias, a run's name or folder, an adapter or model folder, "
+    "`tiny`, or a hub id"
+)
+AnyModel = Annotated[str, typer.Argument(metavar="MODEL", help=f"{_ANY_MODEL}.")]
+ModelHereOrThere = Annotated[
+    str | None,
     typer.Argument(
-        metavar="MODEL",
-        help="A registered model, an alias, a run's name or folder, an adapter or model folder, "
-        "`tiny`, or a hub id.",
+        metavar="MODEL", help=f"{_ANY_MODEL}; with `--server` a name that the server knows."
     ),
 ]
 RegisteredModel = Annotated[
@@ -33,6 +36,10 @@ Out = Annotated[
 KeyVariable = Annotated[
     str,
     typer.Option("--key-env", metavar="NAME", help="The environment variable with the key."),
+]
+ServerUrl = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL", help="A server that speaks OpenAI's API."),
 ]
 # Set by `cli.supervise` when it starts a command again; nothing for people.
 Halvings = Annotated[int, typer.Option("--halvings", min=0, hidden=True)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -101,6 +102,41 @@ class Service:
         """Send an object, again where the connection drops, and return the answer."""
         url = self._url(path)
         return self._object(lambda: self._web.post(url, json=dict(body), headers=headers))
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Send an object, and yield those of the answer as they come; it is asked for once.
+
+        Raises:
+            RemoteError: It is refused, fails on the way, or breaks off.
+        """
+        try:
+            with self._web.stream("POST", self._url(path), json=dict(body)) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise self._refused(answer)
+                for line in answer.iter_lines():
+                    data = line.removeprefix("data:").strip()
+                    if data == "[DONE]":
+                        return
+                    if line.startswith("data:"):
+                        yield self._event(data)
+        except httpx2.TransportError as error:
+            raise self._away(error) from error
+        hint = "ask again; its log says more"
+        raise RemoteError(f"`{self.address.host}` broke its answer off", hint=hint)
+
+    def _event(self, data: str) -> dict[str, Any]:
+        try:
+            found = json.loads(data)
+        except ValueError as error:
+            raise self._odd() from error
+        if not isinstance(found, dict):
+            raise self._odd()
+        if "error" in found:
+            told = found["error"]
+            said = told.get("message") if isinstance(told, dict) else told
+            raise RemoteError(f"`{self.address.host}` failed: {said}", hint="see its log")
+        return found
 
     def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Yield all that a list holds, page by page."""
