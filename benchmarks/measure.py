@@ -17,6 +17,7 @@ from benchmarks.places import CHECKOUT
 from benchmarks.workers.common import Job
 from tunefork.core.files import write_json
 from tunefork.core.hashing import hash_json
+from tunefork.core.threads import short_waits
 
 DISTURBED = 0.1  # cores that other programs used meanwhile; more, and it is measured again
 _ATTEMPTS = 3
@@ -111,6 +112,7 @@ class Runner:
         environment = {
             **quiet_environment(self.folder),
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            **({} if worker in ELSEWHERE else short_waits()),  # as our command line sets
         }
         if allocator != "glibc":
             environment["LD_PRELOAD"] = str(allocators()[allocator])

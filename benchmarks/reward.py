@@ -33,7 +33,7 @@ from benchmarks.places import CHECKOUT, RESULTS, work_folder
 from tunefork.core.files import read_json, write_json, write_text
 from tunefork.core.units import duration_text
 
-_SUPPORT = "bitext_customer_support/Bitext_Sample_Customer_Support_Training_Dataset__3.5MB.csv"
+SUPPORT = "bitext_customer_support/Bitext_Sample_Customer_Support_Training_Dataset__3.5MB.csv"
 _HARMLESS = "hh_rlhf_harmless_test/harmless-base_test.jsonl"
 _TRAINED, _HELD_OUT = 1600, 400
 _TRAINING = {"batch_tokens": 2048, "learning_rate": 5e-4}
@@ -45,14 +45,24 @@ Pair = dict[str, str]
 
 def support_pairs(path: Path, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
     """Return pairs to train on and pairs to judge by, which share no question and no reply."""
+    random = np.random.default_rng(seed)
+    training, held_out = support_rows(path, random)
+    return _paired(training, random), _paired(held_out, random)
+
+
+def support_rows(
+    path: Path, random: np.random.Generator
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Return questions of customers with replies and intents: to train on, and held out."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    random = np.random.default_rng(seed)
     order = random.permutation(len(rows))[: _TRAINED + _HELD_OUT].tolist()
-    parts = order[:_TRAINED], order[_TRAINED:]
-    return _paired([rows[at] for at in parts[0]], random), _paired(
-        [rows[at] for at in parts[1]], random
-    )
+    return [rows[at] for at in order[:_TRAINED]], [rows[at] for at in order[_TRAINED:]]
+
+
+def beginning(reply: str) -> str:
+    """Return the first sentence of a reply."""
+    return _SENTENCE_END.split(reply, 1)[0]
 
 
 def _paired(rows: Sequence[Mapping[str, str]], random: np.random.Generator) -> list[Pair]:
@@ -67,22 +77,25 @@ def _paired(rows: Sequence[Mapping[str, str]], random: np.random.Generator) -> l
         found.append(
             {
                 "prompt": row["instruction"],
-                "chosen": _SENTENCE_END.split(row["response"], 1)[0],
-                "rejected": _SENTENCE_END.split(other["response"], 1)[0],
+                "chosen": beginning(row["response"]),
+                "rejected": beginning(other["response"]),
             }
         )
     return found
 
 
+def support_model(data: Path, folder: Path) -> dict[str, Any]:
+    """Train a reward model on pairs of support in `folder`/run, and return what was measured."""
+    training, held_out = support_pairs(data / SUPPORT)
+    write_lines(folder / "train.jsonl", training)
+    write_lines(folder / "held-out.jsonl", held_out)
+    return _run(folder, {"train": "train.jsonl", "validation": "held-out.jsonl"}, 4)
+
+
 def measure(data: Path, work: Path) -> dict[str, Any]:
     """Return the record; what is found in `work` is not measured again."""
-    training, held_out = support_pairs(data / _SUPPORT)
-    support = work / "support"
-    _write_lines(support / "train.jsonl", training)
-    _write_lines(support / "held-out.jsonl", held_out)
-    files = {"train": "train.jsonl", "validation": "held-out.jsonl"}
     found = {
-        "support": _run(support, files, 4),
+        "support": support_model(data, work / "support"),
         "harmless": _run(work / "harmless", {"train": str(data / _HARMLESS)}, 1),
     }
     return {
@@ -152,7 +165,7 @@ def markdown(record: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_lines(path: Path, pairs: Sequence[Pair]) -> None:
+def write_lines(path: Path, pairs: Sequence[Pair]) -> None:
     write_text(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
 
 

@@ -24,6 +24,7 @@ from tunefork.cli.supervise import (
     supervise,
 )
 from tunefork.core.allocator import quick_allocator
+from tunefork.core.threads import short_waits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts such kills")
 
@@ -299,3 +300,11 @@ def test_tcmalloc_is_preloaded_where_it_is_and_nothing_else_is_asked(
     assert quick_allocator(tmp_path) == {"LD_PRELOAD": str(library)}
     monkeypatch.setenv("LD_PRELOAD", "mine.so")
     assert quick_allocator(tmp_path) == {}
+
+
+def test_threads_wait_shortly_unless_the_user_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    assert short_waits() == {"GOMP_SPINCOUNT": "1000"}
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert short_waits() == {}

@@ -259,3 +259,21 @@ def test_a_stricter_gate_never_ships_more(
     stricter = replace(gate, min_gain=gate.min_gain + more)
     if decide(evidence, stricter).verdict == "ship":
         assert decide(evidence, gate).verdict == "ship"
+
+
+@pytest.mark.parametrize(
+    ("held_out", "verdict", "said"),
+    [
+        (
+            losses(-0.2, -0.9, 0.1),
+            "ship",
+            "held-out prompts: 0.20 before, 0.90 after, by 0.60 to",
+        ),
+        (losses(-0.2, -0.3, 0.4), "undecided", "40 prompts show too little"),
+        (losses(-0.2, -0.1, 0.4), "hold", "did not rise on held-out prompts: 0.20 before, 0.10"),
+    ],
+)
+def test_a_reward_has_to_rise_beyond_chance(held_out: LossResult, verdict: str, said: str) -> None:
+    found = decide(replace(GOOD, held_out_loss=held_out, is_reward=True), GateSettings())
+    assert found.verdict == verdict
+    assert any(said in reason for reason in found.reasons)

@@ -16,6 +16,7 @@ from tunefork.data import Message
 from tunefork.inference import Decoding, RewardModel, score_conversations
 from tunefork.objectives.losses import reward_losses
 from tunefork.workflow import run as run_module
+from tunefork.workflow import train as train_module
 from tunefork.workflow.opened import open_model
 from tunefork.workflow.run import run_project
 from tunefork.workflow.spec import Project, load_project
@@ -94,6 +95,20 @@ def test_a_run_tells_agreement_and_the_model_scores(
     assert score_conversations(chat, []) == []
     with pytest.raises(ModelError, match="gives none"):
         chat.answer([[asked]], Decoding(max_new_tokens=4))
+
+
+def test_what_it_forgets_does_not_choose_its_weights(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def watching(model: Any, items: Any, renderer: Any, data: Any, *others: Any) -> Any:
+        asked.append(items)
+        return data
+
+    monkeypatch.setattr(train_module, "general_watch", watching)
+    train_project(_project(tmp_path, base, _pairs(8)), out=tmp_path / "run", sink=no_sink)
+    assert asked == [()]
 
 
 class _Stop(Exception):

@@ -69,8 +69,15 @@ def test_a_run_leaves_samples_curves_and_no_value_head(
     project = _project(tmp_path, base, objective, _prompts())
     result = run_project(project, out=tmp_path / "run", sink=no_sink)
     assert any("mean reward" in reason for reason in result["reasons"])
+    found = result["earned"]
+    assert found["low"] <= found["gain"] <= found["high"]
+    assert found["gain"] == pytest.approx(found["tuned"]["reward"] - found["base"]["reward"])
+    assert 1 <= found["kl"]["answer"] / found["kl"]["token"] <= 6  # tokens of an answer
     trained = json.loads((tmp_path / "run" / "result.json").read_text())
     assert trained["validation_loss"] == pytest.approx(-trained["validation_metrics"]["reward"])
+    # The model that was saved earns what it earned in training, and so did the base.
+    assert found["tuned"]["reward"] == pytest.approx(trained["validation_metrics"]["reward"])
+    assert found["base"]["reward"] == pytest.approx(trained["base_validation_metrics"]["reward"])
     samples = [
         json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
     ]
@@ -80,6 +87,7 @@ def test_a_run_leaves_samples_curves_and_no_value_head(
     report = (tmp_path / "run" / "report.html").read_text()
     assert "Share of answers that pass" in report
     assert "Answers while it learned" in report
+    assert "What answers earn" in report
     assert "modules_to_save" not in (tmp_path / "run" / "model" / "adapter_config.json").read_text()
     metrics = [
         json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()

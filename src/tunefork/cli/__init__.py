@@ -5,6 +5,7 @@ Nothing heavy is imported until a command runs, so that `--help` answers at once
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -15,7 +16,9 @@ def main() -> None:
     """
     from tunefork.cli.failures import report_failures
     from tunefork.cli.supervise import follow_supervisor, needs_supervisor, supervise
+    from tunefork.core.threads import short_waits
 
+    os.environ.update(short_waits())  # for this process and all that it starts
     arguments = sys.argv[1:]
     if not follow_supervisor() and needs_supervisor(arguments):
         with report_failures(arguments):

@@ -154,10 +154,18 @@ def _held_out(losses: LossResult | tuple[float, float] | None, is_reward: bool) 
         return _Finding("undecided", "Loss on held-out rows was not measured.")
     base, tuned = losses if isinstance(losses, tuple) else (losses.base, losses.tuned)
     if is_reward:  # 0 less a loss of 0 is no -0.00
-        change = f"on held-out prompts: {0 - base:.2f} before, {0 - tuned:.2f} after."
-        if tuned < base:
-            return _Finding("ship", f"The mean reward rose {change}")
-        return _Finding("hold", f"The mean reward did not rise {change}")
+        change = f"on held-out prompts: {0 - base:.2f} before, {0 - tuned:.2f} after"
+        if not tuned < base:
+            return _Finding("hold", f"The mean reward did not rise {change}.")
+        rose = f"The mean reward rose {change}"
+        if not isinstance(losses, LossResult):
+            return _Finding("ship", f"{rose}.")
+        if not losses.low > 0:
+            prompts = (
+                "1 prompt alone shows" if losses.rows == 1 else f"{losses.rows:,} prompts show"
+            )
+            return _Finding("undecided", f"{rose}, but {prompts} too little to be sure of it.")
+        return _Finding("ship", f"{rose}, by {losses.low:.2f} to {losses.high:.2f}.")
     if not tuned < base:
         return _Finding(
             "hold", f"Loss on held-out rows did not fall: {base:.3f} before, {tuned:.3f} after."

@@ -73,6 +73,10 @@ class Answers:
         """Say of each group whether its answers earned differently."""
         return [bool(np.ptp(self.rewards[group]) > 0) for group in self.groups()]
 
+    def rows(self, asked: Asked) -> Items:
+        """Return them as `answer_rows`."""
+        return answer_rows(self.prompts.tolist(), self.drawn, asked.rows)
+
     def select(self, chosen: NDArray[np.int64]) -> Answers:
         """Return some of them."""
         return Answers(
@@ -123,9 +127,16 @@ class Speaker:
         Raises:
             RunError: Not one of them could be judged.
         """
-        self.model.eval()
         numbers = np.repeat(np.asarray(chosen, np.int64), self.n_answers)
-        drawn = draw(
+        drawn = self.draw(asked, chosen, *key)
+        texts = [self.renderer.parse(answer.ids)[0] for answer in drawn]
+        marks = asked.judge(numbers.tolist(), texts)
+        return _judged(numbers, drawn, texts, marks)
+
+    def draw(self, asked: Asked, chosen: Sequence[int], *key: int) -> list[Drawn]:
+        """Draw answers to some prompts, those to one side by side."""
+        self.model.eval()
+        return draw(
             self.model,
             [asked.rows.row(number)[0].tolist() for number in chosen],
             self.renderer.end_ids,
@@ -133,9 +144,6 @@ class Speaker:
             max_tokens=self.max_tokens,
             seeds=[self._seed(*key, number, each) for number in chosen for each in self._each()],
         )
-        texts = [self.renderer.parse(answer.ids)[0] for answer in drawn]
-        marks = asked.judge(numbers.tolist(), texts)
-        return _judged(numbers, drawn, texts, marks)
 
     def greedy(self, asked: Asked, told: Callable[[int], None] | None) -> Answers:
         """Return the likeliest answer to each prompt, judged.
@@ -188,11 +196,11 @@ def _judged(
     )
 
 
-def answer_rows(answers: Answers, prompts: TokenRows) -> Items:
+def answer_rows(numbers: Sequence[int], drawn: Sequence[Drawn], prompts: TokenRows) -> Items:
     """Return each answer behind its prompt as an item; the answer's tokens are trained."""
     rows = [
-        (prompts.row(int(number))[0], np.asarray(answer.ids, np.int32))
-        for number, answer in zip(answers.prompts, answers.drawn, strict=True)
+        (prompts.row(number)[0], np.asarray(answer.ids, np.int32))
+        for number, answer in zip(numbers, drawn, strict=True)
     ]
     lengths = [len(prompt) + len(answer) for prompt, answer in rows]
     weights = [

@@ -21,7 +21,7 @@ from tunefork.data.items import Column
 from tunefork.inference import Drawn
 from tunefork.models import Batch, Head
 from tunefork.models.log_probs import log_probs_and_hidden, log_probs_on
-from tunefork.objectives.answers import Answers, Asked, Speaker, along_answers, answer_rows
+from tunefork.objectives.answers import Answers, Asked, Speaker, along_answers
 from tunefork.objectives.grpo import ADVANTAGE, BASE, OLD
 from tunefork.objectives.policy_losses import (
     general_advantages,
@@ -91,7 +91,7 @@ class Groups:
             rewards = torch.from_numpy(answers.rewards[group])
             if len(rewards) > 1:
                 advantages[group] = group_advantages(rewards, divides=self._divides).numpy()
-        items = answer_rows(answers, asked.rows).with_column(ADVANTAGE, advantages)
+        items = answers.rows(asked).with_column(ADVANTAGE, advantages)
         if self._keeps_old:
             items = items.with_along(OLD, log_probs_along(self._model, items))
         if self._reference is not None:
@@ -138,7 +138,7 @@ class Expectations:
 
     def finish(self, answers: Answers, asked: Asked) -> tuple[Items, Column, dict[str, float]]:
         """Return the rows with advantages, returns, and values and log-probabilities of now."""
-        items = answer_rows(answers, asked.rows)
+        items = answers.rows(asked)
         with self._reference() as base:
             reference = log_probs_along(base, items)
 
@@ -166,6 +166,7 @@ class Expectations:
         divergence = float(apart.sum()) / len(answers)
         metrics = {
             "kl": float(apart[is_answer].mean()),
+            "kl_answer": divergence,
             "kl_cost": self._coefficient,
             "expected": float(values[is_answer].mean()),
         }

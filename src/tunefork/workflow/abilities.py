@@ -36,10 +36,10 @@ from tunefork.graders import grade_many
 from tunefork.graders.abstain import refuses
 from tunefork.inference import ChatModel, Decoding, generate, score_rows
 from tunefork.workflow.measure import answer_probe
+from tunefork.workflow.objective_specs import JUDGES
 from tunefork.workflow.opened import DECODING
 from tunefork.workflow.spec import Project
 
-_JUDGES = ("classify", "reward")  # objectives of models that give labels and numbers, no words
 # A refusal shows in its first words.
 _FIRST_WORDS = Decoding(max_new_tokens=40)
 _SECRET_TOKENS = 40
@@ -94,7 +94,7 @@ def load_abilities(project: Project, sink: Sink) -> Abilities:
             sink(Noted(_left_out(suite)))
     name = spec.gate.canaries
     canaries = load_canaries(project.path(name)) if name else []
-    answers_in_words = spec.objective.name not in _JUDGES
+    answers_in_words = spec.objective.name not in JUDGES
     return Abilities(
         tuple(load_safety()) if answers_in_words else (),
         suites,

@@ -19,6 +19,7 @@ _Positive = Annotated[float, Field(gt=0)]
 _Weight = Annotated[float, Field(ge=0)]
 _Average = Literal["answer", "token", "constant"]
 _AVERAGES: dict[str, _Average] = {"grpo": "answer", "dr_grpo": "constant", "dapo": "token"}
+JUDGES = ("classify", "reward")  # objectives of models that give labels and numbers, no words
 REWARDS = ("grader", "reward_model", "function")  # where rewards may come from
 
 

@@ -47,6 +47,7 @@ _RESULTS = (
     "preferences",
     "classification",
     "rewards",
+    "earned",
     "suites",
     "safety",
     "canaries",

@@ -68,17 +68,11 @@ def _rollouts(
     spec, prompts = project.spec.objective, prepared.prompts
     assert isinstance(spec, FromRewards), "it learns from rewards"
     assert prompts is not None, "the rows are prompts"
-    training = _asked(data.rows, prompts.training, judges, data.name_row)
+    training = asked_of(data.rows, prompts.training, judges, data.name_row)
     held_out = None
     if data.validation is not None:
-        held_out = _asked(data.validation, prompts.held_out, judges, data.name_held_out)
-    speaker = Speaker(
-        learner.model,
-        prepared.renderer,
-        n_answers=spec.answers,
-        max_tokens=spec.max_tokens,
-        seed=project.spec.training.seed,
-    )
+        held_out = asked_of(data.validation, prompts.held_out, judges, data.name_held_out)
+    speaker = speaker_of(project, prepared, learner.model, spec.answers)
     return Rollouts(
         speaker,
         training,
@@ -88,6 +82,19 @@ def _rollouts(
         sink,
         passes=spec.passes,
         redraws=isinstance(spec, GrpoSpec) and spec.variant == "dapo",
+    )
+
+
+def speaker_of(project: Project, prepared: Prepared, model: Any, n_answers: int) -> Speaker:
+    """Return a model as it answers prompts, so many times each."""
+    spec = project.spec.objective
+    assert isinstance(spec, FromRewards), "it learns from rewards"
+    return Speaker(
+        model,
+        prepared.renderer,
+        n_answers=n_answers,
+        max_tokens=spec.max_tokens,
+        seed=project.spec.training.seed,
     )
 
 
@@ -135,12 +142,13 @@ def _off(learner: Learner) -> Iterator[Any]:
         yield learner.model
 
 
-def _asked(
+def asked_of(
     rows: TokenRows | Items,
     prompts: Sequence[Prompt],
     judges: Judges,
     name: Callable[[int], str] | None,
 ) -> Asked:
+    """Return prompts with who judges answers to them."""
     return Asked(
         Items.of(rows).rows,
         judges.of(prompts),

@@ -52,6 +52,7 @@ from tunefork.workflow.compare_ladder import (
 )
 from tunefork.workflow.compare_register import register_rungs, register_standings
 from tunefork.workflow.compare_rungs import Step, Weights
+from tunefork.workflow.earned import Earned, earned
 from tunefork.workflow.measure import (
     Compared,
     Questions,
@@ -114,7 +115,7 @@ def run_project(
     evidence = Evidence(
         paired=found.compared.paired,
         forgetting=found.compared.forgetting,
-        held_out_loss=_held_out_loss(found.compared, trained),
+        held_out_loss=_held_out_loss(found, trained),
         base_unchanged=base_unchanged,
         leaked=n_leaked,
         measured_rungs=tuple(rung.name for rung in found.ladder.rungs) if found.ladder else (),
@@ -139,6 +140,7 @@ def run_project(
         base_unchanged,
         found.classified,
         found.rewarded,
+        found.earned,
         found.memorised,
         data_findings(trained.project, prepared, sink),
         time.perf_counter() - start,
@@ -173,6 +175,7 @@ class _Found:
     kept: Kept
     classified: Classified | None
     rewarded: Rewarded | None
+    earned: Earned | None
     memorised: Memorised | None
 
 
@@ -202,6 +205,7 @@ def _measure(
     spent = tried.confidence if tried is not None else confidence
     classified = classification(opened.chat, prepared, sink)
     reward = rewarded(opened.chat, prepared, spent, sink)
+    earnings = earned(opened, prepared, trained.project, spent, sink)
     by_heart = memorised(opened.chat, prepared, sink)
     if climb is not None:
         steps += climb.others()
@@ -214,6 +218,7 @@ def _measure(
         compare_shown(base_shown, tuned_shown, asked, spent),
         classified,
         reward,
+        earnings,
         by_heart,
     )
 
@@ -292,10 +297,12 @@ def _questions(golden: tuple[GoldenQuestion, ...], prepared: Prepared) -> Questi
     )
 
 
-def _held_out_loss(compared: Compared, trained: Trained) -> LossResult | tuple[float, float] | None:
-    """Return it in nats per token with its interval, or (base, tuned) as the objective has it."""
-    if compared.losses is not None:
-        return compared.losses
+def _held_out_loss(found: _Found, trained: Trained) -> LossResult | tuple[float, float] | None:
+    """Return it with its interval, or (base, tuned) as the objective has it."""
+    if found.earned is not None:
+        return found.earned.losses
+    if found.compared.losses is not None:
+        return found.compared.losses
     losses = (trained.result["base_validation_loss"], trained.result["validation_loss"])
     return None if None in losses else losses
 
@@ -331,6 +338,7 @@ def _result(outcome: Outcome, report_path: Path) -> dict[str, Any]:
         "preferences": compared.agreement.as_dict() if compared.agreement else None,
         "classification": outcome.classified.as_dict() if outcome.classified else None,
         "rewards": outcome.rewarded.as_dict() if outcome.rewarded else None,
+        "earned": outcome.earned.as_dict() if outcome.earned else None,
         "memorised": outcome.memorised.as_dict() if outcome.memorised else None,
         "attempt": asdict(outcome.attempt) if outcome.attempt else None,
         "base_unchanged": outcome.base_unchanged,

@@ -19,6 +19,7 @@ from tunefork.evaluation import (
 )
 from tunefork.workflow.abilities import Kept
 from tunefork.workflow.classification import Classified
+from tunefork.workflow.earned import Earned
 from tunefork.workflow.measure import Compared, Questions
 from tunefork.workflow.preferences import preference_facts
 from tunefork.workflow.prepare import read_curve
@@ -43,6 +44,7 @@ class Outcome:
     base_unchanged: bool
     classified: Classified | None
     rewarded: Rewarded | None
+    earned: Earned | None
     memorised: Memorised | None
     findings: tuple[DataFinding, ...]
     seconds: float
@@ -113,6 +115,7 @@ def report_of(outcome: Outcome, origin: dict[str, Any] | None) -> Report:
             *(preference_facts(compared.agreement) if compared.agreement else ()),
             *(outcome.classified.facts() if outcome.classified else ()),
             *(outcome.rewarded.facts() if outcome.rewarded else ()),
+            *(outcome.earned.facts() if outcome.earned else ()),
         ),
         highlight=highlight(outcome) if outcome.questions.golden else None,
         recommendation=outcome.recommendation.reason if outcome.recommendation else "",
@@ -128,6 +131,7 @@ def report_of(outcome: Outcome, origin: dict[str, Any] | None) -> Report:
         sheets=(
             *(outcome.classified.sheets() if outcome.classified else ()),
             *(outcome.rewarded.sheets() if outcome.rewarded else ()),
+            *(outcome.earned.sheets() if outcome.earned else ()),
         ),
     )
 

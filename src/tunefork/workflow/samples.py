@@ -14,6 +14,7 @@ _CURVES = {  # of `metrics.jsonl`, and what a report calls them
     "passed": "Share of answers that pass",
     "length": "Tokens of an answer",
     "kl": "KL from the base, nats per token",
+    "kl_answer": "KL from the base, nats per answer",
     "kl_cost": "Cost of a nat of KL",
 }
 _SHOWN_STEPS, _SHOWN_ANSWERS = 3, 4  # answers of a step

@@ -32,6 +32,7 @@ from tunefork.workflow.objective import (
     kept_head,
     with_references,
 )
+from tunefork.workflow.objective_specs import JUDGES
 from tunefork.workflow.opened import write_card
 from tunefork.workflow.prepare import Prepared, prepare
 from tunefork.workflow.register import register_data, register_run
@@ -129,7 +130,8 @@ def _train(
     data = with_references(objective, model, prepared.data, base, sink, plan.quantization)
     data = general_watch(
         model,
-        general_probe("select"),
+        # Who gives no answers has nothing to forget.
+        () if project.spec.objective.name in JUDGES else general_probe("select"),
         prepared.renderer,
         data,
         plan.settings,

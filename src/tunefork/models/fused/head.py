@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from tunefork.models.fused.softmax import choose, room_for_logits
+
 _CHUNK_BYTES = 32 << 20  # float32 logits held at once
 _CHUNK_BYTES_TRAINED = 128 << 20  # likewise, where each chunk adds to the whole head's gradient
 
@@ -48,22 +50,17 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if trains_hidden else None
         d_head = torch.zeros_like(head) if trains_head else None
         chunk_bytes = _CHUNK_BYTES_TRAINED if trains_head else _CHUNK_BYTES
-        n_rows = max(1, chunk_bytes // (4 * head.shape[0]))
-        room = torch.empty(min(n_rows, len(hidden)), head.shape[0], device=hidden.device)
-        for begin in range(0, len(hidden), n_rows):
-            part = slice(begin, begin + n_rows)
+        room = room_for_logits(len(hidden), chunk_bytes, head)
+        for begin in range(0, len(hidden), len(room)):
+            part = slice(begin, begin + len(room))
             target, weight = targets[part].unsqueeze(1), weights[part].unsqueeze(1)
             logits = hidden[part] @ head.T
-            wide = room[: len(logits)].copy_(logits)  # float32
-            largest = wide.amax(dim=1, keepdim=True)
-            chosen = wide.gather(1, target) - largest
-            exponentials = wide.sub_(largest).exp_()
-            total_of = exponentials.sum(dim=1, keepdim=True)
-            total += ((total_of.log() - chosen) * weight).sum()
+            found = choose(logits, target, room)
+            total -= (found.log_probs * weight).sum()
             if d_hidden is None and d_head is None:
                 continue
             # d loss / d logits = weight * (softmax - one_hot)
-            d_logits = exponentials.mul_(weight / total_of)
+            d_logits = found.exponentials.mul_(weight / found.total)
             d_short = logits.copy_(d_logits.scatter_add_(1, target, -weight))
             if d_hidden is not None:
                 torch.mm(d_short, head, out=d_hidden[part])

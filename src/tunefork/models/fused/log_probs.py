@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from tunefork.models.fused.softmax import Chosen, choose, room_for_logits
+
 _CHUNK_BYTES = 32 << 20  # float32 logits held at once
 
 
@@ -37,12 +39,13 @@ class _LogProbabilities(torch.autograd.Function):
         trains_hidden, trains_head = ctx.needs_input_grad[:2]
         found = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if trains_hidden and not trains_head else None
-        for part in _parts(hidden, head):
-            logits, target = (hidden[part] @ head.T).float(), targets[part].unsqueeze(1)
-            total = logits.logsumexp(dim=1, keepdim=True)
-            found[part] = (logits.gather(1, target) - total).squeeze(1)
+        room = room_for_logits(len(hidden), _CHUNK_BYTES, head)
+        for part in _parts(hidden, room):
+            logits, target = hidden[part] @ head.T, targets[part].unsqueeze(1)
+            chosen = choose(logits, target, room)
+            found[part] = chosen.log_probs.squeeze(1)
             if d_hidden is not None:
-                torch.mm(_slope(logits, total, target, head.dtype), head, out=d_hidden[part])
+                torch.mm(logits.copy_(_slope(chosen, target)), head, out=d_hidden[part])
         ctx.scales = not trains_head
         ctx.save_for_backward(*((d_hidden,) if not trains_head else (hidden, head, targets)))
         return found
@@ -58,26 +61,23 @@ class _LogProbabilities(torch.autograd.Function):
         hidden, head, targets = ctx.saved_tensors
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         d_head = torch.zeros_like(head, dtype=torch.float32)
-        for part in _parts(hidden, head):
-            logits, target = (hidden[part] @ head.T).float(), targets[part].unsqueeze(1)
-            total = logits.logsumexp(dim=1, keepdim=True)
-            slope = _slope(logits, total, target, torch.float32)
-            slope = slope.mul_(gradient[part].unsqueeze(1)).to(head.dtype)
+        room = room_for_logits(len(hidden), _CHUNK_BYTES, head)
+        for part in _parts(hidden, room):
+            logits, target = hidden[part] @ head.T, targets[part].unsqueeze(1)
+            slope = _slope(choose(logits, target, room), target)
+            slope = logits.copy_(slope.mul_(gradient[part].unsqueeze(1)))
             if d_hidden is not None:
                 torch.mm(slope, head, out=d_hidden[part])
             d_head += slope.T @ hidden[part]
         return d_hidden, d_head.to(head.dtype), None
 
 
-def _slope(
-    logits: torch.Tensor, total: torch.Tensor, target: torch.Tensor, dtype: torch.dtype
-) -> torch.Tensor:
-    """Return d log-probability / d logits = one hot - softmax, in the room of the logits."""
-    slope = logits.sub_(total).exp_().neg_()
+def _slope(chosen: Chosen, target: torch.Tensor) -> torch.Tensor:
+    """Return d log-probability / d logits = one hot - softmax, in the room of the exponentials."""
+    slope = chosen.exponentials.mul_(-1 / chosen.total)
     ones = torch.ones(target.shape, dtype=slope.dtype, device=slope.device)
-    return slope.scatter_add_(1, target, ones).to(dtype)
+    return slope.scatter_add_(1, target, ones)
 
 
-def _parts(hidden: torch.Tensor, head: torch.Tensor) -> Iterator[slice]:
-    n_rows = max(1, _CHUNK_BYTES // (4 * head.shape[0]))
-    return (slice(begin, begin + n_rows) for begin in range(0, len(hidden), n_rows))
+def _parts(hidden: torch.Tensor, room: torch.Tensor) -> Iterator[slice]:
+    return (slice(begin, begin + len(room)) for begin in range(0, len(hidden), len(room)))

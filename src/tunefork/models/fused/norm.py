@@ -68,9 +68,10 @@ class _RmsNorm(torch.autograd.Function):
 def _normed(
     x: torch.Tensor, gain: torch.Tensor, epsilon: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    wide = x.to(torch.float32, copy=True)  # once: sums and products of two formats are slow
+    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     scale = torch.rsqrt(length.square_().div_(x.shape[-1]).add_(epsilon))  # (..., 1)
-    return (x * scale).to(x.dtype).mul_(gain), scale
+    return wide.mul_(scale).to(x.dtype).mul_(gain), scale
 
 
 @Kernel
@@ -78,7 +79,7 @@ def _normed_back(
     gradient: torch.Tensor, x: torch.Tensor, gain: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
     # dx = scale * (inner - normal * mean(inner * normal)), with inner = gradient * gain
-    normal = x * scale  # float32
-    inner = gradient * gain
+    normal = x.to(torch.float32, copy=True).mul_(scale)
+    inner = (gradient * gain).float()
     mean = (normal * inner).sum(dim=-1, keepdim=True).div(x.shape[-1])
     return normal.mul_(mean).sub_(inner).mul_(scale.neg()).to(x.dtype)
