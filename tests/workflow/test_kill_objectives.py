@@ -54,7 +54,7 @@ _FROM_REWARDS: list[Row] = [
     {"name": "grpo", "variant": "dapo", **_DRAWN},
     {"name": "ppo", **_DRAWN},
 ]
-_LIKE_DPO = ("orpo", "simpo")  # but for their losses: left to `make soak`
+_LIKE_ANOTHER = ("orpo", "simpo", "dapo")  # but for their losses: left to `make soak`
 _OBJECTIVES: list[Row] = [
     *({"name": name} for name in _ROWS if name not in ("grpo", "ppo")),
     {"name": "classify", "form": "generate"},
@@ -65,6 +65,10 @@ _OBJECTIVES: list[Row] = [
 
 def _name(objective: Row) -> str:
     return "-".join(value for value in objective.values() if isinstance(value, str)).strip("- ")
+
+
+def _is_like_another(objective: Row) -> bool:
+    return not {objective["name"], objective.get("variant")}.isdisjoint(_LIKE_ANOTHER)
 
 
 def _train_until_killed(spec: str, out: str, home: str, after: int | None) -> None:
@@ -126,7 +130,7 @@ def _same_bytes(folder: Path) -> None:
 @pytest.mark.parametrize(
     "objective",
     [
-        pytest.param(each, id=_name(each), marks=[pytest.mark.soak] * (each["name"] in _LIKE_DPO))
+        pytest.param(each, id=_name(each), marks=[pytest.mark.soak] * _is_like_another(each))
         for each in _OBJECTIVES
     ],
 )
