@@ -97,7 +97,11 @@ def _project(folder: Path, objective: Row, base: Path, strategy: Row) -> Path:
         base,
         objective=objective,
         strategy=strategy,
-        training={"epochs": 3, "batch_tokens": _BATCHES[name], "learning_rate": 1e-2},
+        training={
+            "epochs": 2 if name in ("grpo", "ppo") else 3,
+            "batch_tokens": _BATCHES[name],
+            "learning_rate": 1e-2,
+        },
         golden=None,
         date="2024-05-06",
     )
