@@ -19,7 +19,7 @@ from tests.retrieval.papers import write_pdf
 from tunefork.core.errors import ModelError, UsageError
 from tunefork.core.events import Event, Noted, Warned, no_sink
 from tunefork.inference import ChatModel
-from tunefork.registry import find_model, list_models, open_registry, promote
+from tunefork.registry import find_model, last_evaluation, list_models, open_registry, promote
 from tunefork.workflow import compare_answers
 from tunefork.workflow import run as run_module
 from tunefork.workflow.compare import compare_project
@@ -98,6 +98,19 @@ def test_the_result_has_what_is_promised(compared: tuple[Path, Path, dict[str, A
     assert result["recommendation"]["rung"] is None
     assert result["recommendation"]["reason"].startswith("Too few questions")
     json.loads(json.dumps(result, allow_nan=False))
+
+
+def test_tuned_weights_with_passages_are_judged_whole(
+    compared: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, _, result = compared
+    monkeypatch.setenv("TUNEFORK_HOME", str(home))
+    with open_registry() as registry, registry.writing() as session:
+        found = last_evaluation(session, result["rungs"]["tuned+retrieval"]["bundle"])
+        assert found is not None
+        reasons = found.result["reasons"]
+    for what in ("over the base", "held-out rows", "general questions", "harmful"):
+        assert any(what in reason for reason in reasons), what
 
 
 def test_every_rung_is_a_model_that_answers_alike_by_name(

@@ -78,7 +78,9 @@ def register_standings(
 
 def _standing(rung: Rung, settings: GateSettings, decided: Verdict | None) -> dict[str, Any]:
     against = rung.over_base
-    verdict = standing(against, settings) if decided is None else decided.verdict
+    verdict = standing(against, settings)  # allows for all rungs being tried at once
+    if decided is not None and decided.verdict != "ship" and verdict != "hold":
+        verdict = decided.verdict
     reasons = [] if decided is None else list(decided.reasons)
     score = {"score": rung.score.mean, "low": rung.score.low, "high": rung.score.high}
     return {
