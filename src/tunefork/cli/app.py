@@ -31,6 +31,7 @@ from tunefork.cli import (
     promote,
     remedy,
     replay,
+    rescue,
     run,
     runs,
     score,
@@ -103,6 +104,7 @@ _GROUPS = {
     "models": models.app,
     "keys": keys.app,
     "jobs": jobs.app,
+    "rescue": rescue.app,
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)

@@ -6,7 +6,6 @@ has none for is refused where it would change the model, and told where it only 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import Any
 
 from tunefork.core.errors import DataError, SpecError
 from tunefork.core.events import Sink, Warned
-from tunefork.core.files import write_text, writing
+from tunefork.core.files import writing
 from tunefork.data import Prompts
 from tunefork.data.convert.run import convert
 from tunefork.data.example import Kind
 from tunefork.data.read import scan_records
 from tunefork.evaluation import load_golden
+from tunefork.workflow.json_lines import read_lines, write_lines
 from tunefork.workflow.learnable import kinds_of
 from tunefork.workflow.objective_specs import DpoSpec, FromRewards, GrpoSpec
 from tunefork.workflow.spec import Project, Spec
@@ -185,9 +185,9 @@ def _golden(project: Project, folder: Path) -> Path:
     for record in scan_records(path):
         if isinstance(record, DataError):
             raise record
-        lines.append(as_line(record.fields))
+        lines.append(record.fields)
     out = folder / "golden.jsonl"
-    write_text(out, "".join(lines))
+    write_lines(out, lines)
     return out
 
 
@@ -195,24 +195,14 @@ def _leave_out(files: Mapping[str, tuple[Path, str]], questions: Prompts) -> Non
     """Drop the rows that ask golden questions: that server could not know that it must not."""
     for path, _ in files.values():
         rows = read_lines(path)
-        write_text(path, "".join(map(as_line, [r for r in rows if not _asks(r, questions)])))
+        write_lines(path, [row for row in rows if not _asks(row, questions)])
 
 
 def _spread_items(files: Mapping[str, tuple[Path, str]]) -> None:
     """Write prompts as that API has them: what is known of an answer stands beside the turns."""
     for path, _ in files.values():
         rows = [{**row["item"], "messages": row["prompt"]} for row in read_lines(path)]
-        write_text(path, "".join(map(as_line, rows)))
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file of JSON lines that was written here."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-
-
-def as_line(row: Mapping[str, Any]) -> str:
-    """Return a row as a line of JSON."""
-    return json.dumps(row, ensure_ascii=False, default=str) + "\n"
+        write_lines(path, rows)
 
 
 def _asks(row: Mapping[str, Any], questions: Prompts) -> bool:

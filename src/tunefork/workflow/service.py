@@ -68,6 +68,17 @@ def address_of(url: str, key_variable: str) -> Address:
     return Address(f"{parts.scheme}://{parts.netloc}{path}", key, key_variable)
 
 
+class NotThere(RemoteError):
+    """There is no such thing on the other side."""
+
+
+class NotTaken(RemoteError):
+    """The other side cannot do anything with what was sent."""
+
+
+_KINDS: dict[int, type[RemoteError]] = {400: NotTaken, 404: NotThere, 413: NotTaken, 422: NotTaken}
+
+
 class Service:
     """An open connection to a server."""
 
@@ -92,7 +103,7 @@ class Service:
 
     def find(self, path: str) -> dict[str, Any] | None:
         """Return an object; None where there is no such thing."""
-        with contextlib.suppress(_NotFound):
+        with contextlib.suppress(NotThere):
             return self.get(path)
         return None
 
@@ -163,7 +174,7 @@ class Service:
 
     def read(self, path: str) -> bytes | None:
         """Return the bytes at a path; None where there is no such thing."""
-        with contextlib.suppress(_NotFound):
+        with contextlib.suppress(NotThere):
             return self._asked(lambda: self._web.get(self._url(path))).content
         return None
 
@@ -255,12 +266,8 @@ class Service:
             429: "come back later, or ask for less at once",
         }
         hint = hints.get(status, "see what it says, and its log")
-        kind = _NotFound if status == 404 else RemoteError
+        kind = _KINDS.get(status, RemoteError)
         return kind(f"`{host}` says {status}: {text}", hint=hint)
-
-
-class _NotFound(RemoteError):
-    """There is no such thing on the other side."""
 
 
 class _Told(io.FileIO):
