@@ -171,6 +171,7 @@ def _bodies(path: str, ids: dict[str, str]) -> list[dict[str, Any]]:
             _job(file),  # the very request that made a job
             _job(ids["result_file"]),
             {"model": model, "training_file": file},
+            {**_job(file), "settings": {"objective": {"name": "grpo", "grader": _grader(model)}}},
         ],
         "/v1/fine_tuning/alpha/graders/run": [{"grader": _grader(model), "model_sample": "x"}],
         "/v1/fine_tuning/alpha/graders/validate": [{"grader": _grader(model)}],

@@ -10,14 +10,24 @@ import pytest
 from tests.projects import questions, rows, write_lines
 from tests.small import save_model
 from tunefork.core.errors import DataError, InputError
+from tunefork.core.events import no_sink
 from tunefork.core.files import write_json
+from tunefork.evaluation import load_golden
 from tunefork.graders import sandbox
 from tunefork.graders.sandbox import WALLS_ONLY, Sandbox, Verification
 from tunefork.graders.sandbox.backends import available
 from tunefork.serving.job_folder import GOLDEN, TRAINING, JobFolder
+from tunefork.workflow.attempts import count_attempt
 from tunefork.workflow.job import check_job, first_project, main
+from tunefork.workflow.measure import Measured
 
 _PROGRAM = {"type": "python", "source": "def grade(sample, item): return 1.0"}
+
+
+def _asking(model: str) -> dict[str, Any]:
+    turn = {"role": "user", "content": "Rate this: {{sample.output_text}}"}
+    grader = {"type": "score_model", "name": "a", "model": model, "input": [turn]}
+    return {"type": "multi", "graders": {"a": grader}, "calculate_output": "a"}
 
 
 def _job(folder: Path, base: Path, golden: list[dict[str, Any]], **request: Any) -> JobFolder:
@@ -83,10 +93,7 @@ def test_a_job_without_programs_attacks_nothing(
 
 def test_a_grader_asks_bases_of_the_server_alone(tmp_path: Path, base: Path) -> None:
     def asking(model: str) -> dict[str, Any]:
-        turn = {"role": "user", "content": "Rate this: {{sample.output_text}}"}
-        grader = {"type": "score_model", "name": "a", "model": model, "input": [turn]}
-        whole = {"type": "multi", "graders": {"a": grader}, "calculate_output": "a"}
-        return {"type": "reinforcement", "reinforcement": {"grader": whole}}
+        return {"type": "reinforcement", "reinforcement": {"grader": _asking(model)}}
 
     project = first_project(_job(tmp_path / "a", base, questions(), method=asking("small")))
     grader = project.spec.objective.grader  # type: ignore[union-attr]
@@ -103,3 +110,48 @@ def test_programs_of_strangers_never_run_without_walls(monkeypatch: pytest.Monke
     assert "limits" not in available()
     with Sandbox() as box:
         assert box.isolation() != "limits"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gate": {"canaries": "/etc/passwd"}}, "names a file"),
+        ({"objective": {"name": "grpo", "function": "/tmp/x.py:f"}}, "names a file"),
+        ({"objective": {"name": "ppo", "reward_model": "../other/model"}}, "names a file"),
+        ({"objective": {"name": "grpo", "grader": _asking("/etc")}}, "no base of this server"),
+        ({"objective": {"name": "ppo", "grader": _asking("ft:x")}}, "no base of this server"),
+    ],
+)
+def test_settings_open_nothing_that_their_sender_names(
+    tmp_path: Path, base: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        first_project(_job(tmp_path, base, questions(), settings=settings))
+
+
+def test_programs_of_settings_need_walls_too(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"objective": {"name": "ppo", "grader": _PROGRAM}}
+    monkeypatch.setattr(sandbox, "verify", _no_walls)
+    with pytest.raises(InputError, match="does not hold"):
+        check_job(_job(tmp_path, base, questions(), settings=settings))
+
+
+def test_attempts_of_one_tenant_say_nothing_of_anothers(tmp_path: Path, base: Path) -> None:
+    """The same sealed questions, asked by two tenants and by the user: each counts alone."""
+    write_lines(tmp_path / "golden.jsonl", questions())
+    golden = load_golden(tmp_path / "golden.jsonl")
+
+    def number(answer: str, whose: str | None) -> int:
+        measured = Measured((answer,), (), (), (), None)
+        counted = count_attempt(golden, measured, 0.95, no_sink, whose)
+        assert counted is not None
+        return counted.number
+
+    assert [number(answer, "proj_a") for answer in ("x", "y", "y", "z")] == [1, 2, 2, 3]
+    assert [number("x", "proj_b"), number("x", None)] == [1, 1]
+    job = _job(tmp_path / "job", base, questions(), owner="proj_a")
+    assert first_project(job).owner == "proj_a"
+    mine = _job(tmp_path / "mine", base, questions(), owner="local")
+    assert first_project(mine).owner is None

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from tunefork.core.errors import InputError
-from tunefork.graders import Ask, Grade, Grader, grade_many, runs_programs, validate_grader
+from tunefork.graders import (
+    Ask,
+    Grade,
+    Grader,
+    grade_many,
+    named_models,
+    runs_programs,
+    validate_grader,
+)
 from tunefork.graders.sandbox import Sandbox, Verification, verify
 from tunefork.serving.errors import invalid
 
@@ -46,6 +54,17 @@ class Programs:
             text = error.message + (f" ({error.hint})" if error.hint else "")
             raise invalid(text, param) from error
         return grader
+
+    def checked_for_job(self, value: dict[str, Any], bases: Collection[str], param: str) -> None:
+        """Refuse a grader that a worker must not have: it opens models by what it is told.
+
+        Raises:
+            ApiError: It is no grader, does not run here, or asks a model that is not in `bases`.
+        """
+        for name in sorted(named_models(self.checked(value, param))):
+            if name not in bases:
+                known = ", ".join(f"`{each}`" for each in sorted(bases))
+                raise invalid(f"A job's grader asks a base that is served here: {known}.", param)
 
     def grade(self, graders: Sequence[Grader], answers: Sequence[str], ask: Ask) -> list[Grade]:
         """Mark each answer by the grader of the same place.

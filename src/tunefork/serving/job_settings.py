@@ -6,7 +6,7 @@ turned away: no name in a request is opened as a path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -32,11 +32,11 @@ class JobSettings(Part):
     replay: Annotated[float, Field(ge=0, lt=1)] | None = None
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
 
-    def checked(self, programs: Programs) -> dict[str, Any]:
+    def checked(self, programs: Programs, bases: Collection[str]) -> dict[str, Any]:
         """Return what is given.
 
         Raises:
-            ApiError: Something in it names a file, or is no grader that runs here.
+            ApiError: Something in it names a file, or is no grader that a job here may have.
         """
         given = self.model_dump(exclude_none=True)
         for part, names in _OF_FILES.items():
@@ -50,5 +50,6 @@ class JobSettings(Part):
                     )
         objective = given.get("objective")
         if isinstance(objective, Mapping) and isinstance(objective.get("grader"), dict):
-            programs.checked(objective["grader"], "settings.objective.grader")
+            param = "settings.objective.grader"
+            programs.checked_for_job(objective["grader"], bases, param)
         return given

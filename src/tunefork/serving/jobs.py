@@ -13,7 +13,6 @@ from sqlalchemy import func, select
 
 from tunefork.core.files import new_folder, write_json, writing
 from tunefork.core.hashing import hash_json
-from tunefork.graders import named_models
 from tunefork.serving.callers import Caller
 from tunefork.serving.context import By, Context, Parts
 from tunefork.serving.errors import RESPONSES, ApiError, invalid, not_found
@@ -104,7 +103,8 @@ def _request(body: JobBody, parts: Context) -> dict[str, Any]:
     method = body.chosen()
     settings = method.settings()
     if isinstance(settings, Reinforcement):
-        _check_grader(settings.grader, parts)
+        bases = parts.catalogue.backend.bases
+        parts.programs.checked_for_job(settings.grader, bases, "method.reinforcement.grader")
     given = (
         settings.hyperparameters.model_dump(exclude_none=True) if settings.hyperparameters else {}
     )
@@ -123,18 +123,10 @@ def _request(body: JobBody, parts: Context) -> dict[str, Any]:
     }
 
 
-def _check_grader(grader: dict[str, Any], parts: Context) -> None:
-    """Refuse a grader that the worker must not run: it opens models by what it is told."""
-    param = "method.reinforcement.grader"
-    bases = parts.catalogue.backend.bases
-    for name in sorted(named_models(parts.programs.checked(grader, param))):
-        if name not in bases:
-            known = ", ".join(f"`{each}`" for each in sorted(bases))
-            raise invalid(f"A job's grader asks a base that is served here: {known}.", param)
-
-
 def _settings(body: JobBody, parts: Context) -> dict[str, Any] | None:
-    return body.settings.checked(parts.programs) if body.settings is not None else None
+    if body.settings is None:
+        return None
+    return body.settings.checked(parts.programs, parts.catalogue.backend.bases)
 
 
 def _name(body: JobBody, by: Caller, job_id: str) -> str:
@@ -165,6 +157,7 @@ def _write(parts: Context, row: JobRow, sources: dict[str, Path]) -> JobFolder:
             "id": row.id,
             "base": row.base,
             "tuned": row.tuned,
+            "owner": row.owner,
             "bases": dict(parts.catalogue.backend.bases),
             **row.request,
         }

@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from tunefork.core.events import Event, no_sink
 from tunefork.core.files import read_json, write_json
 from tunefork.core.units import bytes_text
 from tunefork.serving.job_folder import GOLDEN, TRAINING, VALIDATION, JobFolder, Level
-from tunefork.workflow.job_settings import SETTINGS, settings_project
+from tunefork.workflow.job_graders import on_bases, require_walls
+from tunefork.workflow.job_settings import SETTINGS, owner_of, settings_project
 from tunefork.workflow.spec import Project, Spec
 
 _LEAST_ROWS = 10  # as the API has it
@@ -149,25 +150,6 @@ def run_job(folder: JobFolder, halvings: int) -> dict[str, Any]:
     }
 
 
-def require_walls(project: Project) -> None:
-    """Let a job's programs run where the sandbox holds: they are whose the job is.
-
-    Raises:
-        InputError: It has some, in its reward or its golden questions, and it does not hold.
-    """
-    from tunefork.evaluation import load_golden
-    from tunefork.graders import runs_programs, validate_grader
-    from tunefork.graders.sandbox import verify
-
-    spec = project.spec
-    golden = load_golden(project.path(spec.golden)) if spec.golden else []
-    graders = [question.grader for question in golden]
-    if spec.objective.name == "grpo" and spec.objective.grader is not None:
-        graders.append(validate_grader(spec.objective.grader))
-    if any(runs_programs(grader) for grader in graders):
-        verify().require()
-
-
 def first_project(folder: JobFolder) -> Project:
     """Return what a job asks for as a project, with what the rules derive left to them."""
     from tunefork.models import find_base
@@ -182,7 +164,7 @@ def first_project(folder: JobFolder) -> Project:
         objective["beta"] = given["beta"]
     if method == "reinforcement":
         grader = request["method"][method]["grader"]
-        grader = _on_bases(grader, request.get("bases", {}))
+        grader = on_bases(grader, request.get("bases", {}))
         objective |= _reinforcement(grader, given, find_base(request["base"]).max_length)
     spec = Spec.model_validate(
         {
@@ -197,7 +179,7 @@ def first_project(folder: JobFolder) -> Project:
             "training": {"epochs": given["n_epochs"], "seed": request["seed"]},
         }
     )
-    return Project(spec=spec, folder=folder.path, name=request["id"])
+    return Project(spec=spec, folder=folder.path, name=request["id"], owner=owner_of(folder))
 
 
 def _reinforcement(
@@ -214,25 +196,6 @@ def _reinforcement(
         found["prompts"] = given["batch_size"]
     if given.get("compute_multiplier", "auto") != "auto":
         found["answers"] = max(2, round(_USUAL_ANSWERS * given["compute_multiplier"]))
-    return found
-
-
-def _on_bases(grader: dict[str, Any], bases: Mapping[str, str]) -> dict[str, Any]:
-    """Return a grader that asks bases by what their names stand for where it was sent.
-
-    Raises:
-        DataError: It asks another model: what a stranger names is not opened.
-    """
-    found = dict(grader)
-    if "model" in found and found["model"] is not None:
-        if found["model"] not in bases:
-            raise DataError("the grader asks a model that is no base of this server")
-        found["model"] = bases[found["model"]]
-    if isinstance(found.get("graders"), dict):
-        found["graders"] = {
-            name: _on_bases(each, bases) if isinstance(each, dict) else each
-            for name, each in found["graders"].items()
-        }
     return found
 
 

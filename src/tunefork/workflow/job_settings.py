@@ -11,7 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tunefork.serving.callers import LOCAL
 from tunefork.serving.job_folder import GOLDEN, TRAINING, VALIDATION, JobFolder
+from tunefork.workflow.job_graders import without_files
 from tunefork.workflow.spec import Project, Spec
 from tunefork.workflow.spec_errors import explain
 
@@ -24,6 +26,7 @@ def settings_project(folder: JobFolder) -> Project:
 
     Raises:
         SpecError: They are no parts of a spec; all problems at once.
+        DataError: They name a file or a model of this server.
     """
     request = folder.request
     given = request[SETTINGS]
@@ -44,4 +47,11 @@ def settings_project(folder: JobFolder) -> Project:
         spec = Spec.model_validate(values)
     except ValidationError as error:
         raise explain(error, Spec, Path(SETTINGS), None) from error
-    return Project(spec=spec, folder=folder.path, name=request["id"])
+    project = Project(spec=spec, folder=folder.path, name=request["id"], owner=owner_of(folder))
+    return without_files(project, request.get("bases", {}))
+
+
+def owner_of(folder: JobFolder) -> str | None:
+    """Return whose a job is; None for the local user, who has other projects too."""
+    owner = folder.request.get("owner", LOCAL)
+    return None if owner == LOCAL else str(owner)

@@ -201,7 +201,8 @@ def _measure(
         steps += climb.climber.on_tuned(opened.chat, base, _weights(trained, base))
     tuned_measured = measure(opened.chat, questions, "tuned", sink, find_step(steps, "tuned"))
     tuned_shown = show(opened.chat, asked, "tuned", sink)
-    tried = count_attempt(golden, tuned_measured, confidence, sink)
+    whose = trained.project.owner
+    tried = count_attempt(golden, tuned_measured, confidence, sink, whose)
     spent = tried.confidence if tried is not None else confidence
     classified = classification(opened.chat, prepared, sink)
     reward = rewarded(opened.chat, prepared, spent, sink)

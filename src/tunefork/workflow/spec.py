@@ -108,13 +108,17 @@ class Spec(Part):
 
 
 class Project(BaseModel):
-    """A spec and the folder that its paths start from."""
+    """A spec and the folder that its paths start from.
+
+    `owner` is whose it is, where it is not the user's own: a server's tenant.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     spec: Spec
     folder: Path
     name: str
+    owner: str | None = None
 
     @property
     def mapping(self) -> dict[str, str] | None:
