@@ -20,12 +20,10 @@ from tests.cli.command import call
 from tests.serving.fakes import BEGIN, Clock, FakeDecoder, context_of, live, until
 from tunefork.core.errors import DataError, UsageError
 from tunefork.serving.app import create_app
-from tunefork.serving.callers import LOCAL, Payer
+from tunefork.serving.callers import LOCAL
 from tunefork.serving.context import Context
-from tunefork.serving.errors import ApiError
 from tunefork.serving.guard import Access, check_address
 from tunefork.serving.keys import NewKey, PerMinute, create_key, list_keys, set_project
-from tunefork.serving.meters import Meters, UsedUpError
 from tunefork.serving.store import open_store, store_folder
 from tunefork.serving.tables import RESULTS, EvalRunRow, FileRow, JobRow
 
@@ -339,35 +337,6 @@ def test_embeddings_count_too(served: Served) -> None:
         with pytest.raises(openai.RateLimitError):
             client.embeddings.create(model="vectors", input="a" * 20)
         client.embeddings.create(model="vectors", input="a" * 8)
-
-
-def test_an_answer_of_unknown_length_waits_for_an_empty_minute() -> None:
-    meters, payers = Meters(Clock().monotonic), [Payer("proj_a", tokens_per_minute=100)]
-    first = meters.reserve(payers, most=4000, least=20)
-    with pytest.raises(UsedUpError):
-        meters.reserve(payers, most=10, least=10)
-    first.settle(130)
-    first.settle(130)  # once is enough
-    assert meters.headers(payers)["x-ratelimit-remaining-tokens"] == "0"
-    with pytest.raises(ApiError, match="too large"):
-        meters.reserve(payers, most=101, least=101)
-
-
-def test_the_nearest_limit_counts() -> None:
-    clock = Clock()
-    meters = Meters(clock.monotonic)
-    key, project = Payer("key_a", requests_per_minute=2), Payer("proj_a", requests_per_minute=3)
-    for _ in range(2):
-        meters.count_request([key, project])
-    with pytest.raises(UsedUpError) as raised:
-        meters.count_request([key, project])
-    assert 59 < raised.value.wait_s <= 60.1
-    assert meters.headers([key, project])["x-ratelimit-limit-requests"] == "2"
-    meters.count_request([project])  # a refused request did not count
-    with pytest.raises(UsedUpError):
-        meters.count_request([project])
-    clock.later_s = 61
-    meters.count_request([key, project])
 
 
 def test_an_eval_waits_for_its_tokens(served: Served) -> None:
