@@ -169,6 +169,8 @@ def _without(*names: str, **more: Any) -> dict[str, Any]:
         (_without(function="a.py:f"), SpecError, "`grader` and `function` is given"),
         (_without("grader", function="a.py"), SpecError, "names no function"),
         (_without("grader", function="gone.py:f"), SpecError, "cannot read `gone.py`"),
+        (_without("grader", function="bad.py:f"), SpecError, r"bad.py:2: not a Python program"),
+        (_without("grader", function="other.py:f"), SpecError, r"other.py: it defines no `f`"),
         (_without("grader", reward_model="tiny"), ModelError, "is no reward model"),
         (_without(grader={"type": "nothing"}), InputError, "unknown grader"),
         (
@@ -195,6 +197,9 @@ def _without(*names: str, **more: Any) -> dict[str, Any]:
 def test_what_cannot_give_rewards_is_said_before_anything_is_written(
     objective: Any, error: type[InputError], said: str, base: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "bad.py").write_text("x = 1\ndef f(sample, item) return 1\n")
+    (tmp_path / "other.py").write_text("def g(sample, item):\n    return 1\n")
+
     def attempt() -> None:
         project = _project(tmp_path, base, objective, _prompts())
         train_project(project, out=tmp_path / "run", sink=no_sink)
@@ -207,8 +212,8 @@ def test_what_cannot_give_rewards_is_said_before_anything_is_written(
 _PROGRAMS = {
     "raises": ("raise ValueError('oh')", "oh"),
     "loops": ("while True: pass", "2 s"),
-    "forks": ("import os; os.fork(); return 1", ""),
-    "reads": ("return len(open('/etc/passwd').read())", ""),
+    "forks": ("import os; os.fork(); return 1", "may keep programs from files, network and"),
+    "reads": ("return len(open('/etc/passwd').read())", "may keep programs from files"),
     "nan": ("return float('nan')", "nan"),
     "text": ("return 'good'", ""),
 }

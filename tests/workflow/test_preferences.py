@@ -183,7 +183,7 @@ def test_pairs_that_teach_nothing_are_left_out_and_named(base: Path, tmp_path: P
 
 def test_where_no_pair_is_left_it_says_so(base: Path, tmp_path: Path) -> None:
     rows = [{**pair, "rejected": pair["chosen"]} for pair in _pairs(5)]
-    with pytest.raises(DataError, match="compares nothing"):
+    with pytest.raises(DataError, match="whose two answers are the same"):
         prepare(_project(tmp_path, base, "dpo", rows), no_sink)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,18 +62,21 @@ def preflight(
     is_untrained = (facts["n_trained"] == 0) & (kind != "prompts")
     is_empty, is_same = rows.has(EMPTY_ANSWER), rows.has(SAME_ANSWERS)
     kept = np.flatnonzero(~(is_too_long | is_untrained | is_empty | is_same))
+    left_out = {
+        f"longer than {max_length} tokens": is_too_long,
+        "without anything to train on": is_untrained,
+        "with an empty answer": is_empty,
+        "whose two answers are the same": is_same,
+    }
     if not len(kept):
-        raise rows.problem(
-            f"every row is longer than {max_length} tokens, trains nothing or compares nothing",
-            np.zeros(1, np.int64),
-            "shorten the rows, raise `training.max_length`, or write answers (that differ)",
-        )
+        raise _nothing_left(rows, left_out)
     moved = kept[:_SEAM_SAMPLE][rows.has(MOVED_SEAM)[kept[:_SEAM_SAMPLE]]]
     findings = [
-        *rows.report(f"longer than {max_length} tokens, left out", np.flatnonzero(is_too_long)),
-        *rows.report("without anything to train on, left out", np.flatnonzero(is_untrained)),
-        *rows.report("with an empty answer, left out", np.flatnonzero(is_empty)),
-        *rows.report("whose two answers are the same, left out", np.flatnonzero(is_same)),
+        *(
+            sentence
+            for what, is_so in left_out.items()
+            for sentence in rows.report(f"{what}, left out", np.flatnonzero(is_so))
+        ),
         *(_ends_of_turns(rows, kept) if has_answers else ()),
         *rows.report(
             "whose prompt has other tokens in use than in training (of those sampled)", moved
@@ -144,6 +147,18 @@ def _empty_answers(rows: _Rows) -> list[DataError]:
         return []
     hint = "fill these answers in, or remove the rows"
     return [rows.problem(f"{_count(len(empty))} with an empty answer", empty, hint)]
+
+
+def _nothing_left(rows: _Rows, left_out: Mapping[str, NDArray[np.bool_]]) -> DataError:
+    found = ", ".join(
+        f"{_count(int(n))} {what}" for what, is_so in left_out.items() if (n := is_so.sum())
+    )
+    return rows.problem(
+        f"no row is left to train on: {found}",
+        np.zeros(1, np.int64),
+        "write answers that are there and differ; shorten rows that are too long, or raise "
+        "`training.max_length`",
+    )
 
 
 def _nothing_trained(rows: _Rows) -> list[DataError]:

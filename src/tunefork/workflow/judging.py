@@ -6,12 +6,14 @@ sandbox, in a process of its own.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import math
+import symtable
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tunefork.core.errors import ModelError, SpecError
+from tunefork.core.errors import ModelError, SpecError, Where, did_you_mean
 from tunefork.data import Message, Prompt, known_of
 from tunefork.graders import Ask, AskModel, Failure, Grade, Grader, grade_many, parse_grader
 from tunefork.graders.sandbox import Sandbox
@@ -165,9 +167,35 @@ def _source(project: Project, named: str) -> str:
         raise SpecError(
             f"cannot read `{file}`: {error}", where=where, hint="name a file"
         ) from error
+    _check_defines(source, function, path)
     if function == "grade":
         return source
     return f"{source}\n\ndef grade(sample, item):\n    return {function}(sample, item)\n"
+
+
+def _check_defines(source: str, function: str, path: Path) -> None:
+    """Check that a program can be read, and may define a function.
+
+    Raises:
+        SpecError: It cannot, or does not.
+    """
+    try:
+        program = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        message = error.msg if isinstance(error, SyntaxError) else str(error)
+        hint = f"`python {path.name}` shows the place"
+        raise SpecError(
+            f"not a Python program: {message}", where=Where(str(path), line), hint=hint
+        ) from error
+    names = symtable.symtable(source, path.name, "exec").get_identifiers()
+    has_star = any(
+        isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in program.body
+    )
+    if function not in names and not has_star:
+        defined = [node.name for node in program.body if isinstance(node, ast.FunctionDef)]
+        hint = did_you_mean(function, defined) or f"write `def {function}(sample, item):` into it"
+        raise SpecError(f"it defines no `{function}`", where=path, hint=hint)
 
 
 def _reward_model(project: Project, name: str) -> RewardModel:

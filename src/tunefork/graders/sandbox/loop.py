@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 _NAME = "<grader>"
 _MOST_CHARACTERS = 300
+_WALLS = "; the sandbox may keep programs from files, network and other processes"
 
 
 def serve(requests: TextIO, replies: TextIO) -> None:
@@ -64,7 +65,8 @@ def _said(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except BaseException:  # noqa: BLE001 - the text of a stranger's error is a stranger's code
         text = ""
-    return f"{type(error).__name__}{': ' if text else ''}{text}"[:_MOST_CHARACTERS] + place
+    walls = _WALLS if isinstance(error, FileNotFoundError | PermissionError) else ""
+    return f"{type(error).__name__}{': ' if text else ''}{text}"[:_MOST_CHARACTERS] + place + walls
 
 
 def _say(replies: TextIO, message: dict[str, Any]) -> None:
