@@ -51,6 +51,9 @@ def run(
         _print_names(result)
     else:
         print_verdict(result)
+        if on is not None:
+            there = f"{result['fine_tuned_model']} at {result['server']}"
+            show.talk.print(f"There it is {there}", soft_wrap=True, markup=False)
     leave_by_verdict(result)
 
 

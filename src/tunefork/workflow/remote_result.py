@@ -91,12 +91,20 @@ def _fetch(service: Service, place: str, listed: Mapping[str, Any], arriving: Pa
 
 
 def _same_base(project: Project, arrived: RunFolder, sink: Sink) -> Base | None:
-    """Return the base that the model was made of, where its very files are on this machine."""
-    base = local_base(project)
-    if base is not None and arrived.record["base"]["hash"] != base.hash():
+    """Return the base that the model was made of, where its very files are on this machine.
+
+    By the spec's name, or by what that name stands for on the other one.
+    """
+    wanted = arrived.record["base"]["hash"]
+    own = local_base(project)
+    if own is not None and own.hash() == wanted:
+        return own
+    there = find_local_base(str(read_json(arrived.model / CARD)["base"]))
+    if there is not None and there.hash() == wanted:
+        return there
+    if own is not None:
         sink(Warned(f"`{project.spec.base}` is another model there than here"))
-        return None
-    return base
+    return None
 
 
 def _make_local(arrived: RunFolder, run: RunFolder, project: Project, base: Base | None) -> None:
@@ -115,8 +123,8 @@ def _make_local(arrived: RunFolder, run: RunFolder, project: Project, base: Base
     }
     spec["golden"] = place(own.golden)
     spec["goal"] = own.goal
-    address = base.address if base is not None else own.base
-    spec["base"] = address
+    if base is not None:
+        spec["base"] = base.address
     write_json(arrived.spec_file, spec)
     record = read_json(arrived.record_file)
     record |= {"project": project.name, "folder": str(project.folder)}
@@ -124,7 +132,9 @@ def _make_local(arrived: RunFolder, run: RunFolder, project: Project, base: Base
         record |= {"identity": identity_of(project, base)}
     write_json(arrived.record_file, record)
     card = read_json(arrived.model / CARD)
-    write_json(arrived.model / CARD, {**card, "base": address, "run": run.name})
+    if base is not None:
+        card["base"] = base.address
+    write_json(arrived.model / CARD, {**card, "run": run.name})
     for name in ("result.json", "evaluation.json"):
         value = read_json(arrived.path / name)
         write_json(arrived.path / name, {**value, **_places(run)})

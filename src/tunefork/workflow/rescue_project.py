@@ -50,6 +50,10 @@ def write_project(
     with writing(folder):
         shutil.copyfile(files["training_file"], folder / "train.jsonl")
     said = [(each, row) for each in wanted if (row := _row(each, answers.get(each.key)))]
+    n_lost = sum(each.key in answers for each in wanted) - len(said)
+    if n_lost:
+        what = f"{n_lost:,} of {len(answers):,} answers were refused, empty or cut short"
+        sink(Warned(f"{what}: they are left out"))
     golden, left = _golden(folder, said, sink)
     held_out = left if method == "supervised" else []
     validation: str | None = None

@@ -28,6 +28,7 @@ _PATIENCE_S = 600.0  # for a server that is away
 _LONGEST_PAUSE_S = 15.0
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 _CHUNK = 1 << 20
+_LONG_BYTES = 4 << 20  # from here on the progress is told
 _NEVER_BETTER = "insufficient_quota"  # sent as 429 as well
 
 
@@ -192,7 +193,8 @@ class Service:
                 with to.open("ab" if is_part else "wb") as file:
                     for chunk in answer.iter_bytes(_CHUNK):
                         file.write(chunk)
-                        self._sink(Progress(f"fetching {to.name}", file.tell(), max(size, 1)))
+                        if size > _LONG_BYTES:
+                            self._sink(Progress(f"fetching {to.name}", file.tell(), size))
             return answer
 
         if size and to.exists() and to.stat().st_size >= size:
@@ -279,7 +281,8 @@ class _Told(io.FileIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         found = super().read(-1 if size is None else size) or b""
-        self._sink(Progress(f"sending {self._name}", self.tell(), max(self._size, 1)))
+        if self._size > _LONG_BYTES:
+            self._sink(Progress(f"sending {self._name}", self.tell(), self._size))
         return found
 
 
