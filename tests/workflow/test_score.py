@@ -76,7 +76,9 @@ def test_a_classifier_labels_texts(base: Path, tmp_path: Path) -> None:
     ]
     assert sum(right) > 9
     assert found["accuracy"] is None
-    assert "%)" in call("score", model, rows).out
+    called = call("score", model, rows)
+    assert "%)" in called.out
+    assert "label" in called.err  # what the numbers are
     known = write_lines(tmp_path / "known.jsonl", _TEXTS)
     accuracy = call("score", model, known, "--json").json["accuracy"]
     assert accuracy == pytest.approx(sum(right) / len(right))

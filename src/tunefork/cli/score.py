@@ -28,6 +28,7 @@ def score(
     if json:
         show.print_json(result)
         return
+    show.talk.print(_heading(result), soft_wrap=True)
     for row in result["rows"]:
         typer.echo(f"{_told(row)}\t{row['where']}")
     if result.get("better_ahead") is not None:
@@ -36,6 +37,11 @@ def score(
         typer.echo(
             f"labels told rightly: {result['accuracy']:.1%} of {len(result['rows']):,} texts"
         )
+
+
+def _heading(result: dict[str, Any]) -> str:
+    of_what = "the better answer, then the worse" if result.get("better_ahead") is not None else ""
+    return f"{result['unit']}{': ' if of_what else ''}{of_what}"
 
 
 def _told(row: dict[str, Any]) -> str:
