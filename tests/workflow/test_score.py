@@ -96,7 +96,11 @@ def test_any_other_model_tells_how_likely_answers_are(base: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [({"text": "only a text"}, "no answer to score"), ({"a": 1}, "no known format")],
+    [
+        ({"text": "only a text"}, "no answer to score"),
+        ({"prompt": "only a prompt"}, "a prompt alone has no answer to score"),
+        ({"a": 1}, "no known format"),
+    ],
 )
 def test_rows_that_cannot_be_scored(
     row: dict[str, Any], message: str, base: Path, tmp_path: Path

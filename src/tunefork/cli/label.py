@@ -121,7 +121,8 @@ def _source(model: list[str] | None, prompts: Path | None, answers: Path | None)
 
 def _tell_summary(summary: dict[str, Any]) -> None:
     counts = ", ".join(f"{n} {choice}" for choice, n in summary["counts"].items() if n)
-    typer.echo(f"decided: {counts or 'nothing'}; {summary['open']} still open")
+    goes_on = ": the same command goes on with them" if summary["open"] else ""
+    typer.echo(f"decided: {counts or 'nothing'}; {summary['open']} still open{goes_on}")
     for name, wins in summary["wins"].items():
         typer.echo(f"{name}: chosen {wins} times")
     if (found := summary["told_apart"]) is not None:
@@ -131,9 +132,10 @@ def _tell_summary(summary: dict[str, Any]) -> None:
             f"({found['low']:.0%} to {found['high']:.0%}; a coin finds half): {sure}"
         )
     if summary["out"]:
-        typer.echo(f"{summary['pairs']} pairs in {summary['out']}")
+        pairs = "1 pair" if summary["pairs"] == 1 else f"{summary['pairs']} pairs"
+        typer.echo(f"{pairs} in {summary['out']}")
     if "pairs" in summary["versions"]:
-        typer.echo(f"version {summary['versions']['pairs']}")
+        typer.echo(f"kept as the data set {summary['versions']['pairs']}")
 
 
 def _tell_agreement(files: list[Path], json: bool) -> None:

@@ -12,7 +12,7 @@ from tunefork.core.errors import DataError
 from tunefork.core.events import Progress, Sink
 from tunefork.data import Example, Message
 from tunefork.data.conversations import conversations
-from tunefork.data.example import Labelled, Row, Text
+from tunefork.data.example import Labelled, Prompt, Row, Text
 from tunefork.data.recognise import scan_rows, without_faults
 from tunefork.inference import ChatModel, Classifier, RewardModel, score_conversations
 from tunefork.workflow.opened import open_model
@@ -94,6 +94,8 @@ def _asked(row: Row) -> Sequence[Message]:
     """Return what a classifier looks at: the text, or what stands before an answer."""
     if isinstance(row, Labelled | Text):
         return [Message("user", row.text)]
+    if isinstance(row, Prompt):
+        return row.messages
     return conversations(row)[0].prompt
 
 
@@ -121,9 +123,9 @@ def _answers(row: Row) -> tuple[Example, ...]:
     Raises:
         DataError: It has no answer.
     """
-    if isinstance(row, Text):
+    if isinstance(row, Text | Prompt):
         raise DataError(
-            "a plain text has no answer to score",
+            f"a {'plain text' if isinstance(row, Text) else 'prompt alone'} has no answer to score",
             where=row.where,
             hint='write rows as {"user": "…", "assistant": "…"}, or as pairs of answers',
         )
