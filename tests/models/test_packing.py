@@ -1,10 +1,13 @@
 """Packed rows compute what separate documents compute, in every architecture."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from tests.small import CONFIGS, VOCABULARY, packed_model, plain_model
-from tunefork.models import PackedLayout, run_on
+from tests.small import CONFIGS, VOCABULARY, packed_model, plain_model, random_rows
+from tunefork.models import Batch, PackedLayout, collate, run_on
+from tunefork.objectives import Sft
 
 LENGTHS = ([11, 3, 17, 12], [9, 9, 9], [1, 30, 2, 29, 1])
 
@@ -27,3 +30,25 @@ def test_logits_only_where_asked() -> None:
     torch.testing.assert_close(
         run_on(model, ids, layout, keep), run_on(model, ids, layout)[keep], atol=1e-6, rtol=1e-6
     )
+
+
+def test_long_rows_end_with_filling_that_changes_nothing() -> None:
+    model, rows = packed_model("llama").requires_grad_(True), random_rows(90, longest=12)
+    together = collate(rows, range(90))
+    few = [collate(rows, range(start, start + 9)) for start in range(0, 90, 9)]
+    assert len(together.ids) % 64 == 0 < len(together.ids) - together.n_tokens
+    assert all(len(batch.ids) == batch.n_tokens for batch in few)
+    losses = [_loss_of(model, batch) for batch in few]
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    torch.testing.assert_close(
+        _loss_of(model, together), torch.stack(losses).sum(), atol=1e-5, rtol=1e-4
+    )
+    for parameter, expected in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, expected, atol=1e-5, rtol=1e-4)
+
+
+def _loss_of(model: Any, batch: Batch) -> torch.Tensor:
+    loss = Sft().loss(model, batch).total
+    torch.autograd.backward(loss)
+    return loss.detach()

@@ -15,12 +15,17 @@ from tunefork.data.tokens import TokenRows
 from tunefork.models.layout import PackedLayout, Segment
 from tunefork.models.prefix import clusters, share_beginnings, whole
 
+# On a processor each new number of tokens has a kernel compiled for every product of a layer, which
+# takes up to a third of a small model's step. So long rows end with a document of filling, which
+# nothing sees and nothing is learned from: few lengths are left.
+_ROUND_TO, _ROUND_FROM = 64, 512  # tokens
+
 
 @dataclass(frozen=True)
 class Batch:
     """One packed row. Only `keep` places reach the output head."""
 
-    ids: torch.Tensor  # (tokens,): each shared beginning once
+    ids: torch.Tensor  # (tokens,): each shared beginning once, then filling
     layout: PackedLayout
     keep: torch.Tensor  # (predictions,): places whose next token carries weight
     targets: torch.Tensor  # (predictions,): that next token
@@ -56,10 +61,11 @@ def collate(
     ids = [part[0] for part in parts]
     stretches = share_beginnings(ids) if shares else whole(ids)
     segments = [Segment(part.end - part.begin, part.parent) for part in stretches]
-    layout = PackedLayout(segments, device)
+    filling = _filling(sum(segment.length for segment in segments))
+    layout = PackedLayout([*segments, *(Segment(n) for n in filling)], device)
     by_row = {
         stretch.rows[0]: path.numpy()  # a row's places: those of its end, and all before
-        for stretch, path in zip(stretches, layout.paths, strict=True)
+        for stretch, path in zip(stretches, layout.paths, strict=False)  # filling is no row
         if len(stretch.rows) == 1
     }
     predicted = [1 + np.flatnonzero(weights[1:]) for _, weights in parts]
@@ -67,6 +73,7 @@ def collate(
     targets = [row[at] for row, at in zip(ids, predicted, strict=True)]
     weights = [part[1][at] for part, at in zip(parts, predicted, strict=True)]
     packed = [ids[part.rows[0]][part.begin : part.end] for part in stretches]
+    packed += [np.zeros(n, np.int64) for n in filling]
     return Batch(
         ids=_tensor(packed, np.int64, device),
         layout=layout,
@@ -150,6 +157,12 @@ def _size(items: Items, index: int) -> _Size:
         sum(part.end - part.begin for part in stretches),
         root.end if len(root.rows) == end - first else 0,
     )
+
+
+def _filling(n_tokens: int) -> list[int]:
+    """Return the length of the filling behind so many tokens, or nothing."""
+    missing = -n_tokens % _ROUND_TO
+    return [missing] if missing and n_tokens >= _ROUND_FROM else []
 
 
 def _tensor(
