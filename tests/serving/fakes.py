@@ -161,6 +161,7 @@ class FakeBackend:
         base = find_base("tiny")
         renderer = Renderer(load_tokenizer(base.folder))
         self._host = Host("tiny", base.hash(), decoder, renderer, base.max_length)
+        self.in_memory = [self._host]
         self.bases = {"tiny": "tiny", "gpt-4o-mini": "tiny"}
         self.forgotten: list[str] = []
         pirate = Message("system", "Be a pirate.")
@@ -204,7 +205,7 @@ class FakeBackend:
         return [[float(len(text)), 1.0] for text in texts], sum(map(len, texts))
 
     def loaded(self) -> Sequence[Host]:
-        return [self._host]
+        return self.in_memory
 
 
 @dataclass

@@ -59,7 +59,7 @@ class Server:
     def stop(self) -> None:
         self.client.close()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(_PATIENCE_S)
+        assert self.process.wait(_PATIENCE_S) == 0
 
     def upload(self, values: list[dict[str, Any]], purpose: Any = "fine-tune") -> str:
         text = "".join(json.dumps(value) + "\n" for value in values)

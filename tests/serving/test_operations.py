@@ -22,7 +22,7 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from tests.serving.fakes import FakeDecoder, context_of, live, until
+from tests.serving.fakes import FakeBackend, FakeDecoder, context_of, live, until
 from tunefork.core.errors import InternalError, TuneforkError
 from tunefork.inference.engine import EngineStats, Request
 from tunefork.serving.app import create_app
@@ -31,6 +31,7 @@ from tunefork.serving.guard import Access
 from tunefork.serving.job_folder import JobFolder
 from tunefork.serving.listen import Place, listen
 from tunefork.serving.logs import JsonLines, Lines
+from tunefork.serving.metrics import Metrics
 from tunefork.serving.ready import Readiness
 from tunefork.serving.tables import JobRow
 
@@ -169,6 +170,27 @@ def test_there_are_only_so_many_series(web: httpx2.Client) -> None:
         ask(name)
     assert _numbers(web).keys() == before
     assert not any(_SECRET in series for series in before)
+
+
+def test_what_was_counted_stays_when_a_base_leaves_memory(tmp_path: Path) -> None:
+    decoder = FakeDecoder(_answer)
+    with context_of(tmp_path, decoder) as context:
+        backend = context.catalogue.backend
+        assert isinstance(backend, FakeBackend)
+        metrics = Metrics(context, Readiness(context))
+
+        def written() -> str:
+            (line,) = re.findall(r"^tunefork_completion_tokens_total.*$", metrics.text(), re.M)
+            return str(line).rpartition(" ")[2]
+
+        decoder.counted = dataclasses.replace(decoder.counted, completion_tokens=70)
+        assert written() == "70.0"
+        (host,) = backend.in_memory
+        backend.in_memory = []
+        assert [written(), written()] == ["70.0", "70.0"]
+        again = FakeDecoder(_answer, counted=decoder.counted)
+        backend.in_memory = [dataclasses.replace(host, decoder=again)]
+        assert [written(), written()] == ["140.0", "140.0"]
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed")

@@ -164,7 +164,7 @@ def _print(job: dict[str, Any], json: bool) -> None:
         return
     last_words = job.pop("last_words", [])
     entry = {"id": job["id"], "status": job["status"], "why": _why(job), **job}
-    entry |= {name: _time(job[name]) for name in _TIMES}
+    entry |= {name: _time(job[name]) for name in _TIMES} | {"method": job["method"]["type"]}
     for name in ("object", "error", "integrations"):
         entry.pop(name)
     listing.print_entry({name: value for name, value in entry.items() if _says(value)}, json=False)
