@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.projects import few_requests
 
@@ -16,6 +16,10 @@ from tests.projects import few_requests
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# No test depends on how fast the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -41,9 +45,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask small models a few of the requests of the safety probe, not all."""
-    abilities = sys.modules.get("tunefork.workflow.abilities")
-    if abilities is not None:
-        monkeypatch.setattr(abilities, "load_safety", few_requests)
+    monkeypatch.setattr("tunefork.workflow.abilities.load_safety", few_requests)
 
 
 @pytest.fixture(autouse=True)

@@ -60,6 +60,7 @@ def test_codes_and_exit_codes() -> None:
         "error": 3,
         "input": 1,
         "data": 1,
+        "remote": 1,
         "spec": 1,
         "model": 1,
         "run": 1,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tunefork.core.errors import DataError, SpecError, Where
@@ -41,7 +41,6 @@ def _back(rows: TokenRows) -> list[Rendered]:
     return [Rendered(*(part.tolist() for part in rows.row(at))) for at in range(len(rows))]
 
 
-@settings(deadline=None)
 @given(_rendered(), st.randoms(use_true_random=False))
 def test_token_rows_round_trip(rendered: list[Rendered], chance: random.Random) -> None:
     rows = TokenRows.from_rendered(iter(rendered))
@@ -84,7 +83,6 @@ def test_row_is_a_view() -> None:
         assert weights.base is rows.weights
 
 
-@settings(deadline=None)
 @given(_rendered(), st.randoms(use_true_random=False))
 def test_rows_chosen_and_joined_in_any_order_are_the_rows(
     rendered: list[Rendered], chance: random.Random
@@ -115,7 +113,6 @@ def _split(
     return [rows[at] for at in training], [rows[at] for at in validation]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 30), min_size=2, max_size=80),
     st.floats(0.01, 0.9),

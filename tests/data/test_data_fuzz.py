@@ -192,20 +192,20 @@ def _check_rows(rows: list[dict[str, Any]], to: str) -> None:
         _check(path, folder, to, TARGETS[to].ending)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_rows(), st.sampled_from(sorted(TARGETS)))
 def test_rows_of_any_shape(rows: list[dict[str, Any]], to: str) -> None:
     _check_rows(rows, to)
 
 
 @pytest.mark.soak
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(_rows(), st.sampled_from(sorted(TARGETS)))
 def test_many_rows_of_any_shape(rows: list[dict[str, Any]], to: str) -> None:
     _check_rows(rows, to)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from([".parquet", ".xlsx", ".txt", ".md", ".gz", ".jsonl.zst"]), st.binary())
 def test_bytes_of_any_kind(end: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -117,9 +117,7 @@ WORDS = st.lists(
 ).map("".join)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=30),
     suffix=st.sampled_from([".jsonl", ".json", ".csv", ".tsv"]),
@@ -154,9 +152,7 @@ def test_any_file_in_any_chunks_gives_the_rows_one_by_one(
         assert all(example.messages[0].content in asked for example in examples)
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=WORDS, marks=st.lists(st.integers(0, 60), max_size=4))
 def test_places_of_tokens_are_found_by_halving(
     text: str, marks: list[int], renderer: Renderer

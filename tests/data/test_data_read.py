@@ -244,7 +244,7 @@ def _only_data_errors(name: str, data: bytes) -> None:
 ENDINGS = st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.tsv"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ENDINGS, st.binary(max_size=200))
 def test_random_bytes_raise_nothing_but_data_errors(name: str, data: bytes) -> None:
     _only_data_errors(name, data)
@@ -256,7 +256,7 @@ SEED = (
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     ENDINGS,
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6),
@@ -285,7 +285,7 @@ ROW = st.dictionaries(st.sampled_from(["user", "assistant", "system"]), JSON) | 
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(ROW, min_size=1, max_size=4))
 def test_rows_of_any_shape_raise_nothing_but_data_errors(rows: list[Any]) -> None:
     _only_data_errors("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -295,7 +295,7 @@ def test_rows_of_any_shape_raise_nothing_but_data_errors(rows: list[Any]) -> Non
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=8), st.booleans())
 def test_rows_in_are_rows_out(pairs: list[tuple[str, str]], escaped: bool) -> None:
     rows = [{"user": question, "assistant": answer} for question, answer in pairs]

@@ -91,7 +91,7 @@ def test_the_same_words_are_the_same_question_whatever_is_answered() -> None:
     assert len(set(keys.tolist())) == 121
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False), st.integers(0, 3))
 def test_groups_do_not_depend_on_the_order(chance: random.Random, seed: int) -> None:
     pairs = _with_edits(30, seed)
@@ -181,7 +181,6 @@ def test_sketches_estimate_what_texts_share() -> None:
 # --- labels
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abc")), min_size=2, max_size=120),
     st.floats(0.05, 0.6),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tunefork.evaluation import (
@@ -21,7 +21,6 @@ from tunefork.evaluation import (
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-@settings(deadline=None)
 def test_single_questions_are_mcnemar_s(pairs: list[tuple[bool, bool]]) -> None:
     base, tuned = ([float(pair[i]) for pair in pairs] for i in range(2))
     won, lost = pairs.count((False, True)), pairs.count((True, False))

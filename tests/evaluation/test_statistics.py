@@ -97,7 +97,7 @@ scores_and_groups = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scores_and_groups)
 def test_properties_of_the_paired_test(rows: list[tuple[float, float, int]]) -> None:
     base, tuned, groups = ([row[i] for row in rows] for i in range(3))
@@ -111,7 +111,7 @@ def test_properties_of_the_paired_test(rows: list[tuple[float, float, int]]) -> 
     assert swapped.p_value == pytest.approx(found.p_value, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scores_and_groups)
 def test_properties_of_the_interval(rows: list[tuple[float, float, int]]) -> None:
     scores, groups = [row[0] for row in rows], [row[2] for row in rows]

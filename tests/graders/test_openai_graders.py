@@ -44,7 +44,7 @@ def ask_with(*replies: str | Failure) -> Any:
 
 @pytest.mark.parametrize("metric", METRICS)
 @given(answer=TEXTS, reference=TEXTS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_metrics_are_1_for_the_same_and_never_outside(
     metric: str, answer: str, reference: str
 ) -> None:
@@ -55,7 +55,6 @@ def test_metrics_are_1_for_the_same_and_never_outside(
 
 
 @given(TEXTS, TEXTS)
-@settings(deadline=None)
 def test_bleu_and_fuzzy_match_are_the_libraries_own(answer: str, reference: str) -> None:
     bleu = sentence_bleu(answer, [reference], use_effective_order=True).score / 100
     assert METRICS["bleu"](answer, reference) == pytest.approx(bleu)

@@ -97,9 +97,7 @@ def test_a_model_or_alias_that_is_not_there_is_told_with_the_nearest(registry: R
         _rollback(registry, "nowhere")
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(st.sampled_from(["a", "b", "c", "back"]), max_size=8),
     number=st.integers(0, 10**9),

@@ -34,7 +34,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(_STEPS)
 def test_what_is_referenced_is_never_dropped(steps: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as name, open_registry(Path(name) / "home") as registry:

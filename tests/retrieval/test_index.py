@@ -123,7 +123,7 @@ _EDITS = st.lists(
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(_EDITS)
 def test_an_update_equals_a_rebuild(
     tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[str, str]]

@@ -213,18 +213,14 @@ _TEXTS = st.text(max_size=60) | st.lists(st.tuples(_KEYS, _VALUES), max_size=5).
 )
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=_TEXTS, name=st.sampled_from(["tunefork.yaml", "spec.json"]))
 def test_any_text_loads_or_is_a_spec_error(tmp_path: Path, text: str, name: str) -> None:
     path = _write(tmp_path, text.encode("utf-8", "surrogatepass"), name)
     _loads_or_refuses(path)
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=40))
 def test_any_bytes_load_or_are_a_spec_error(tmp_path: Path, data: bytes) -> None:
     _loads_or_refuses(_write(tmp_path, data))

@@ -140,7 +140,7 @@ _ROWS = st.lists(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_ROWS)
 def test_any_rows_are_kept_or_dropped_and_come_back(tmp_path: Path, rows: list[Any]) -> None:
     path = write_lines(tmp_path / "in.jsonl", rows)
@@ -157,7 +157,7 @@ def test_any_rows_are_kept_or_dropped_and_come_back(tmp_path: Path, rows: list[A
     assert undo(out) == rows
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(_TEXTS, _TEXTS), min_size=1, max_size=30))
 def test_any_texts_can_be_examined(pairs: list[tuple[str, str]]) -> None:
     pairs = [(a.replace("\ud800", "?"), b.replace("\ud800", "?")) for a, b in pairs]
