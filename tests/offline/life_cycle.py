@@ -25,7 +25,6 @@ from tests.small import save_model
 from tunefork.core.events import no_sink
 from tunefork.workflow import abilities
 from tunefork.workflow import run as run_module
-from tunefork.workflow import train as train_module
 from tunefork.workflow.serve import ServeSettings, serving
 
 _ELSEWHERE = "192.0.2.1"  # kept for examples: nobody's address
@@ -65,7 +64,6 @@ def live_through(folder: Path, with_job: bool) -> dict[str, Any]:
     with (
         mock.patch.object(abilities, "load_safety", few_requests),
         mock.patch.object(run_module, "general_probe", small_probe),
-        mock.patch.object(train_module, "general_probe", small_probe),
     ):
         checked = call("check", folder / "project" / "train.jsonl", "--json")
         found["checked"] = checked.json["rows"]

@@ -10,7 +10,7 @@ import torch
 
 from tests.small import save_model
 from tunefork.core.events import no_sink
-from tunefork.data import Renderer, load_tokenizer
+from tunefork.data import Example, Rendered, Renderer, load_tokenizer
 from tunefork.data.tokens import TokenRows
 from tunefork.evaluation import ProbeItem
 from tunefork.inference import ChatModel, score_rows
@@ -75,8 +75,18 @@ def test_what_is_lost_is_near_what_all_items_say(chat: ChatModel) -> None:
         weight.data.copy_(kept)
 
 
-def test_a_short_run_is_not_watched(chat: ChatModel) -> None:
-    assert watched(chat, 500).watch is None
+def test_a_short_run_is_not_watched(chat: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Example] = []
+    render = Renderer.render
+
+    def counted(self: Renderer, example: Example) -> Rendered:
+        made.append(example)
+        return render(self, example)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Renderer, "render", counted)
+        assert watched(chat, 500).watch is None
+    assert len(made) < 2 * len(ITEMS)  # rows are made of what there is room for alone
     data = TrainingData(rows(40_000))
     found = general_watch(chat.model, ITEMS, chat.renderer, data, SETTINGS, 0.02, no_sink)
     assert found is data

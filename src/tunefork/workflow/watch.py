@@ -66,10 +66,10 @@ def general_watch(
     steps = max(1, round(data.tokens_per_epoch / settings.batch_tokens)) * settings.epochs
     times = -(-steps // settings.validate_every)
     room = _SHARE / _SCORING * data.tokens_per_epoch * settings.epochs / 2  # tokens
-    rows, asked = _rendered(items, renderer)
-    asked = _fitting(asked, room)
+    rendered, asked = _rendered(items, renderer, room)
     if len(asked) < _FEWEST_ASKED:
         return data
+    rows = TokenRows.from_rendered(rendered)
     found = _scores(model, rows, asked, settings.micro_tokens)
     rivals = [max(range(1, len(means)), key=means.__getitem__) for means in found]
     margins = [means[0] - means[rival] for means, rival in zip(found, rivals, strict=True)]
@@ -88,19 +88,25 @@ def general_watch(
     return replace(data, watch=Watch(measure, budget))
 
 
-def _rendered(items: Sequence[ProbeItem], renderer: Renderer) -> tuple[TokenRows, list[_Item]]:
-    """Return each choice as the answer to its question."""
-    found: list[tuple[int, ...]] = []
+def _rendered(
+    items: Sequence[ProbeItem], renderer: Renderer, room: float
+) -> tuple[list[Rendered], list[_Item]]:
+    """Return each choice as the answer to its question, of the first items that fit."""
+    found: list[_Item] = []
     rendered: list[Rendered] = []
     for item in items:
         choices = (item.choices[item.answer], *_without(item.choices, item.answer))
-        first = len(rendered)
+        new = []
         for choice in choices:
             turns = (Message("user", item.question), Message("assistant", choice))
-            rendered.append(renderer.render(Example(turns, Where("general probe"))))
-        found.append(tuple(range(first, len(rendered))))
-    rows = TokenRows.from_rendered(rendered)
-    return rows, [_Item(each, _computed(rows, each)) for each in found]
+            new.append(renderer.render(Example(turns, Where("general probe"))))
+        tokens = _computed([each.ids for each in new])
+        room -= tokens
+        if room < 0:
+            break
+        found.append(_Item(tuple(range(len(rendered), len(rendered) + len(new))), tokens))
+        rendered += new
+    return rendered, found
 
 
 def _without(choices: Sequence[str], at: int) -> tuple[str, ...]:
@@ -110,12 +116,11 @@ def _without(choices: Sequence[str], at: int) -> tuple[str, ...]:
 def _only(rows: TokenRows, item: _Item, rival: int) -> _Item:
     """Return an item with one of its wrong choices only."""
     pair = (item.rows[0], item.rows[rival])
-    return _Item(pair, _computed(rows, pair))
+    return _Item(pair, _computed([rows.row(at)[0].tolist() for at in pair]))
 
 
-def _computed(rows: TokenRows, chosen: Sequence[int]) -> int:
+def _computed(ids: Sequence[Sequence[int]]) -> int:
     """Return how many tokens rows have, with what they begin with alike counted once."""
-    ids = [rows.row(at)[0].tolist() for at in chosen]
     alike = takewhile(lambda column: len(set(column)) == 1, zip(*ids, strict=False))
     shared = sum(1 for _ in alike)
     return shared + sum(len(each) - shared for each in ids)
