@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.cli.command import call
 from tests.projects import rows, write_lines, write_project
@@ -29,6 +29,8 @@ from tunefork.serving.guard import Access
 from tunefork.workflow import job
 from tunefork.workflow import run as run_module
 from tunefork.workflow.remote import run_remote
+from tunefork.workflow.remote_folder import RemoteFolder
+from tunefork.workflow.remote_result import bring_model
 from tunefork.workflow.service import address_of
 from tunefork.workflow.spec import Project, load_project
 from tunefork.workflow.train import train_project
@@ -70,13 +72,15 @@ class Other:
 
     Attributes:
         is_openai: Nothing of ours is answered.
-        drops: How many answers to break off.
+        drops: How many answers to break off, of those that tell events.
+        drops_jobs: How many answers to break off that tell of a new job.
         asked: What was asked for.
     """
 
     app: ASGIApp
     is_openai: bool = True
     drops: int = 0
+    drops_jobs: int = 0
     asked: list[str] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,14 +98,26 @@ class Other:
                 answer = JSONResponse({"error": {"message": "wait"}}, 429, {"retry-after": "0"})
                 await answer(scope, receive, send)
                 return
-            head = [(b"content-length", b"99")]
-            await send({"type": "http.response.start", "status": 200, "headers": head})
-            await send({"type": "http.response.body", "body": b"{"})
+            await _break_off(send)
+        elif self.drops_jobs and self.asked[-1] == "POST /v1/fine_tuning/jobs":
+            self.drops_jobs -= 1
+            await self.app(scope, receive, _nowhere)
+            await _break_off(send)
         else:
             await self.app(scope, receive, send)
 
     def count(self, what: str) -> int:
         return self.asked.count(what)
+
+
+async def _break_off(send: Send) -> None:
+    head = [(b"content-length", b"99")]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": b"{"})  # it is too short: this raises
+
+
+async def _nowhere(message: Message) -> None:
+    """Lose an answer."""
 
 
 @contextlib.contextmanager
@@ -255,6 +271,38 @@ def test_a_killed_client_goes_on_with_the_same_job(
     assert other.count("POST /v1/fine_tuning/jobs") == 1
     assert other.count("POST /v1/files") == 1
     assert run_remote(project, address, sink=no_sink) == result
+
+
+def test_a_job_whose_answer_is_lost_is_not_made_twice(
+    tmp_path: Path, base: Path, quick: tuple[str, Other]
+) -> None:
+    url, other = quick
+    other.asked.clear()
+    other.drops_jobs = 1
+    project = load_project(_spec(tmp_path / "lost", base, golden=None, count=30))
+    result = run_remote(project, address_of(url, "NO_KEY_HERE"), sink=no_sink)
+    assert result["fine_tuned_model"]
+    assert other.drops_jobs == 0
+    assert other.count("POST /v1/fine_tuning/jobs") == 1
+
+
+def test_a_server_that_names_files_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    class Evil:
+        name = ""
+        address = address_of("http://127.0.0.1:9", "NO_KEY_HERE")
+
+        def get(self, path: str) -> dict[str, Any]:
+            listed = {"id": "x", "name": self.name, "bytes": 1, "sha256": "0"}
+            return {"data": [listed]}
+
+    project = load_project(_spec(tmp_path / "mine", Path("tiny")))
+    folder = RemoteFolder(tmp_path / "run", "x")
+    for name in ("../../evil", "/etc/evil", "model/../../evil", ".lock", "model/.x", "a/b"):
+        service: Any = Evil()
+        service.name = name
+        with pytest.raises(RemoteError, match="sends a file named"):
+            bring_model(service, folder, project, {"id": "x"}, no_sink)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_job_that_fails_says_why_and_can_be_tried_again(

@@ -23,7 +23,7 @@ from tunefork.workflow.learnable import check_learnable, stopping_findings
 from tunefork.workflow.remote_folder import RemoteFolder, remote_folder
 from tunefork.workflow.remote_project import Sending, check_sendable, to_openai, to_ours
 from tunefork.workflow.remote_result import bring_model, bring_names, local_base
-from tunefork.workflow.service import Address, Service
+from tunefork.workflow.service import Address, Service, Unheard
 from tunefork.workflow.spec import Project
 
 _SOONEST_S, _LATEST_S = 0.2, 3.0  # between two looks at the job
@@ -117,7 +117,10 @@ def _send(project: Project, service: Service, folder: RemoteFolder, sink: Sink) 
     dated = _dated(project, date)
     sending = (to_ours if is_ours else to_openai)(dated, folder.sent, sink)
     files = {param: _file(service, folder, param, *given) for param, given in sending.files.items()}
-    job = _known_job(service, folder) or _make_job(service, folder, sending, files)
+    try:
+        job = _known_job(service, folder) or _make_job(service, folder, sending, files)
+    except Unheard:  # it may be there
+        job = _known_job(service, folder) or _make_job(service, folder, sending, files)
     folder.remember(job=job["id"])
     sink(Noted(f"{job['id']} at {service.address.host}; it goes on there if this ends here"))
     return folder.state
@@ -158,7 +161,7 @@ def _make_job(
 ) -> dict[str, Any]:
     label = folder.state["label"]
     body = {**sending.body, **files, "suffix": _suffix(folder), "metadata": {_LABEL: label}}
-    return service.post(_JOBS, body, headers={"idempotency-key": label})
+    return service.post_once(_JOBS, body)
 
 
 def _suffix(folder: RemoteFolder) -> str:

@@ -73,6 +73,10 @@ class NotThere(RemoteError):
     """There is no such thing on the other side."""
 
 
+class Unheard(RemoteError):
+    """The answer to what must not arrive twice was lost."""
+
+
 class NotTaken(RemoteError):
     """The other side cannot do anything with what was sent."""
 
@@ -108,12 +112,25 @@ class Service:
             return self.get(path)
         return None
 
-    def post(
-        self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send an object, again where the connection drops, and return the answer."""
-        url = self._url(path)
-        return self._object(lambda: self._web.post(url, json=dict(body), headers=headers))
+        return self._object(lambda: self._web.post(self._url(path), json=dict(body)))
+
+    def post_once(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send an object that must not arrive twice.
+
+        Raises:
+            Unheard: The connection dropped, so nobody knows whether it arrived.
+        """
+
+        def send() -> httpx2.Response:
+            try:
+                return self._web.post(self._url(path), json=dict(body))
+            except httpx2.TransportError as error:
+                away = self._away(error)
+                raise Unheard(away.message, hint=away.hint) from error
+
+        return self._object(send)
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Send an object, and yield those of the answer as they come; it is asked for once.
