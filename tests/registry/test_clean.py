@@ -76,9 +76,10 @@ def _bytes(registry: Registry) -> int:
     return sum(path.stat().st_size for _, path in registry.objects.addresses())
 
 
+@pytest.mark.parametrize("place", ["cache", "serving/caches/proj_a"])
 @pytest.mark.parametrize("is_dry", [True, False])
-def test_only_old_cache_entries_go(tmp_path: Path, is_dry: bool) -> None:
-    tokens = tmp_path / "cache" / "tokens"
+def test_only_old_cache_entries_go(tmp_path: Path, is_dry: bool, place: str) -> None:
+    tokens = tmp_path / place / "tokens"
     for name, age_days in (("old", 40), ("used", 1)):
         (tokens / name).mkdir(parents=True)
         for file in ("ids", "chunks.jsonl"):

@@ -122,7 +122,10 @@ def test_a_stream_of_events_ends_with_its_key() -> None:
 
 def test_jobs_of_several_projects_take_turns() -> None:
     """Not in the order in which they came: who has brought many lets others in between."""
-    wait = "while not (folder.path.parent / 'go').exists(): time.sleep(0.01)\n"
+    wait = (
+        "(folder.path / 'cache').write_text(os.environ['TUNEFORK_CACHE'])\n"
+        "while not (folder.path.parent / 'go').exists(): time.sleep(0.01)\n"
+    )
     decoder = FakeDecoder(lambda request: "Hi there.")
     with (
         context_of(store_folder(), decoder, BEGIN + wait + "succeed()") as context,
@@ -147,6 +150,8 @@ def test_jobs_of_several_projects_take_turns() -> None:
             )
             by_file = {_job(context, name).result_file: what for name, what in made.items()}
             assert [by_file[each] for each in results] == ["many 0", "one 2", "many 1"]
+        caches = [(context.store.jobs / name / "cache").read_text() for name in made]
+        assert caches[0] == caches[1] != caches[2]  # what one has prepared, another does not find
 
 
 def _job(context: Context, name: str) -> JobRow:

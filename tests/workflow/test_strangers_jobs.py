@@ -11,14 +11,14 @@ from tests.projects import questions, rows, write_lines
 from tests.small import save_model
 from tunefork.core.errors import DataError, InputError
 from tunefork.core.events import no_sink
-from tunefork.core.files import write_json
+from tunefork.core.files import CACHE, home, write_json
 from tunefork.evaluation import load_golden
 from tunefork.graders import sandbox
 from tunefork.graders.sandbox import WALLS_ONLY, Sandbox, Verification
 from tunefork.graders.sandbox.backends import available
 from tunefork.serving.job_folder import GOLDEN, TRAINING, JobFolder
 from tunefork.workflow.attempts import count_attempt
-from tunefork.workflow.job import check_job, first_project, main
+from tunefork.workflow.job import check_job, first_project, main, settled_project
 from tunefork.workflow.measure import Measured
 
 _PROGRAM = {"type": "python", "source": "def grade(sample, item): return 1.0"}
@@ -110,6 +110,15 @@ def test_programs_of_strangers_never_run_without_walls(monkeypatch: pytest.Monke
     assert "limits" not in available()
     with Sandbox() as box:
         assert box.isolation() != "limits"
+
+
+def test_what_is_prepared_is_kept_where_the_server_says(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path / "mine"))
+    settled_project(_job(tmp_path / "job", base, questions()))
+    assert list((tmp_path / "mine" / "tokens").iterdir())
+    assert not (home() / "cache").exists()
 
 
 @pytest.mark.parametrize(

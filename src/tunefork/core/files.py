@@ -13,10 +13,18 @@ from typing import IO, Any
 
 from tunefork.core.errors import RunError
 
+CACHE = "TUNEFORK_CACHE"
+
 
 def home() -> Path:
     """Return the folder of all state: `$TUNEFORK_HOME`, or `~/.tunefork`."""
     return Path(os.environ.get("TUNEFORK_HOME") or Path.home() / ".tunefork").expanduser()
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: `$TUNEFORK_CACHE`, or one in the home folder."""
+    given = os.environ.get(CACHE)
+    return Path(given).expanduser() if given else home() / "cache"
 
 
 @contextlib.contextmanager

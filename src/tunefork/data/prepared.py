@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tunefork.core.errors import DataError, InputError
 from tunefork.core.events import Sink, Warned, no_sink
-from tunefork.core.files import home
+from tunefork.core.files import cache_folder
 from tunefork.data._chunks import Chunk, FolderChunks, MemoryChunks, last_use, open_chunks
 from tunefork.data._source import Source
 from tunefork.data.example import Kind
@@ -85,7 +85,7 @@ def prepare_file(
     if not path.is_file():  # mostly there is none; and a pipe can be read only once
         return _in_memory(source)
     digest, n_lines = source.digest()
-    folder = home() / "cache" / "tokens" / source.key(digest)
+    folder = cache_folder() / "tokens" / source.key(digest)
     try:
         chunk = _open(folder, sink) or _build(folder, source, digest, n_lines)
     except OSError as error:

@@ -19,7 +19,7 @@ import torch
 
 from tunefork.core.errors import RunError
 from tunefork.core.events import Progress, Sink, Warned
-from tunefork.core.files import home, new_file
+from tunefork.core.files import cache_folder, new_file
 from tunefork.core.hashing import hash_file, hash_json
 from tunefork.data import Items
 from tunefork.data.items import Column
@@ -44,7 +44,7 @@ def with_reference(
         what: What the rows are called while it goes on.
         sink: Told how far it is.
     """
-    folder = home() / "cache" / "reference" / _key(model, items, identity)
+    folder = cache_folder() / "reference" / _key(model, items, identity)
     column = np.empty(len(items.rows), np.float32)
     blocks = list(_blocks(items))
     for number, (first, end) in enumerate(blocks):

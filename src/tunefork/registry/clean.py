@@ -109,8 +109,10 @@ def _old_caches(home: Path, days: int) -> list[tuple[Path, int]]:
     """Return the cached tokens and unpacked models that were not touched for so long."""
     before = time.time() - days * _DAY_S
     found = []
-    cache = home / "cache"
-    for folder in sorted([*(cache / "tokens").glob("*"), *(cache / "models").glob("*")]):
+    # A server's tenants have caches of their own.
+    caches = [home / "cache", *(home / "serving" / "caches").glob("*")]
+    places = [cache / name for cache in caches for name in ("tokens", "models")]
+    for folder in sorted(folder for place in places for folder in place.glob("*")):
         files = [path.stat() for path in folder.glob("*")] if folder.is_dir() else []
         newest = max((file.st_mtime for file in files), default=None)
         if newest is not None and newest < before:

@@ -21,7 +21,8 @@ import psutil
 from sqlalchemy import select
 
 from tunefork.core.errors import TuneforkError
-from tunefork.core.files import write_text, writing
+from tunefork.core.files import CACHE, write_text, writing
+from tunefork.serving.callers import LOCAL
 from tunefork.serving.errors import log
 from tunefork.serving.ids import new_id, now
 from tunefork.serving.job_answer import results_csv
@@ -158,6 +159,8 @@ class Keeper:
         folder = self._folder(row)
         folder.clear_end()
         environment = {**os.environ, **self._workers.environment}
+        if row.owner != LOCAL:  # who brings the same data as another does not find it prepared
+            environment[CACHE] = str(self._store.folder.resolve() / "caches" / row.owner)
         if device is not None and device.isdigit():
             environment["CUDA_VISIBLE_DEVICES"] = device
         command = [*self._workers.command, str(folder.path), *options]

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunefork.core.events import Progress, Sink
-from tunefork.core.files import home, read_json, write_json
+from tunefork.core.files import cache_folder, read_json, write_json
 from tunefork.core.hashing import hash_json
 from tunefork.data import Message
 
@@ -68,7 +68,7 @@ def collect(asking: Asking, conversations: Sequence[Conversation], sink: Sink) -
     """Ask all conversations, but those whose answers are kept."""
     turns = [[(turn.role, turn.content) for turn in each] for each in conversations]
     key = hash_json([asking.key, turns, asking.batch]).removeprefix("sha256:")[:32]
-    folder = home() / "cache" / "answers" / key
+    folder = cache_folder() / "answers" / key
     said: list[Said] = []
     seconds: list[float] = []
     for number, begin in enumerate(range(0, len(conversations), asking.batch)):
@@ -94,7 +94,7 @@ def collect(asking: Asking, conversations: Sequence[Conversation], sink: Sink) -
 def kept(key: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return what was measured under a key before, or measure it and keep it."""
     name = hash_json(key).removeprefix("sha256:")[:32]
-    path = home() / "cache" / "answers" / f"{name}.json"
+    path = cache_folder() / "answers" / f"{name}.json"
     if not path.is_file():
         write_json(path, measure())
     return read_json(path)

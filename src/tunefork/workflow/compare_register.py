@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunefork.core.events import Sink
-from tunefork.core.files import home
+from tunefork.core.files import cache_folder
 from tunefork.core.hashing import hash_json
 from tunefork.evaluation import GateSettings, Ladder, Rung, Verdict, standing
 from tunefork.registry import add_evaluation, open_registry
@@ -97,7 +97,7 @@ def _saved(way: Way) -> Path | None:
     if way.look_up is None:
         return None
     name = hash_json(way.key()).removeprefix("sha256:")[:32]
-    folder = home() / "cache" / "look_ups" / name
+    folder = cache_folder() / "look_ups" / name
     if not folder.is_dir():
         save_look_up(way.look_up, folder)
     return folder

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunefork.core.errors import InputError
 from tunefork.core.events import Sink, Warned
-from tunefork.core.files import home
+from tunefork.core.files import cache_folder
 from tunefork.core.units import bytes_text, count_text
 from tunefork.data import Message
 from tunefork.evaluation import Climbed, Cost, GoldenQuestion, Prices
@@ -225,7 +225,7 @@ def _index_folder(documents: Path) -> Path:
     from tunefork.core.hashing import hash_json
 
     name = hash_json(str(documents.resolve())).removeprefix("sha256:")[:16]
-    return home() / "cache" / "indexes" / name
+    return cache_folder() / "indexes" / name
 
 
 def _model_key(chat: ChatModel, *hashes: str) -> dict[str, Any]:

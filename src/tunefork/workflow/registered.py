@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from tunefork.core.errors import ModelError
-from tunefork.core.files import home, new_folder
+from tunefork.core.files import cache_folder, new_folder
 from tunefork.data import Message
 from tunefork.inference import Decoding
 from tunefork.models import Base
@@ -166,7 +166,7 @@ def _unpacked(
             where=places[0].parent,
             hint="bring the folder back, or replay its run",
         )
-    target = home() / "cache" / "models" / folder_hash.removeprefix("sha256:")
+    target = cache_folder() / "models" / folder_hash.removeprefix("sha256:")
     if not target.is_dir():
         with new_folder(target) as folder:
             write_folder(session, registry.objects, folder_hash, folder)
