@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
@@ -26,9 +26,11 @@ from tests.serving.fakes import FakeBackend, FakeDecoder, context_of, live, unti
 from tunefork.core.errors import InternalError, TuneforkError
 from tunefork.inference.engine import EngineStats, Request
 from tunefork.serving.app import create_app
+from tunefork.serving.callers import Scope
 from tunefork.serving.context import Context
 from tunefork.serving.guard import Access
 from tunefork.serving.job_folder import JobFolder
+from tunefork.serving.keys import NewKey, create_key
 from tunefork.serving.listen import Place, listen
 from tunefork.serving.logs import JsonLines, Lines
 from tunefork.serving.metrics import Metrics
@@ -274,6 +276,28 @@ def test_the_log_has_a_line_for_each_request(web: httpx2.Client) -> None:
     assert all(line["seconds"] >= 0 and line["whole"] for line in lines)
 
 
+def test_the_log_tells_whose_a_request_is(context: Context, web: httpx2.Client) -> None:
+    keys = {
+        scope: create_key(context.store, NewKey("local", scope, (scope,)))
+        for scope in get_args(Scope)
+    }
+    with _Log(JsonLines, False) as log:
+        for scope, made in keys.items():
+            bearer = {"authorization": f"Bearer {made['key']}"}
+            assert web.get("/v1/files", headers=bearer).status_code == (
+                200 if scope == "read" else 403
+            )
+            may_scrape = web.get("/metrics", headers=bearer).status_code
+            assert may_scrape == (200 if scope == "admin" else 403)
+        web.get("/v1/files", headers={"authorization": f"Bearer {keys['read']['key']}x"})
+    lines = [line for line in log.requests() if line["status"] in (200, 401)]
+    assert [(line["key"], line["organisation"]) for line in lines] == [
+        (keys["read"]["id"], "org-local"),
+        (None, None),  # nobody's
+    ]
+    assert not any(made["key"] in log.text for made in keys.values())
+
+
 @pytest.mark.parametrize("form", [JsonLines, Lines])
 def test_no_content_comes_to_the_log(web: httpx2.Client, form: Any) -> None:
     with _Log(form, False) as log:
@@ -285,11 +309,11 @@ def test_no_content_comes_to_the_log(web: httpx2.Client, form: Any) -> None:
 
 
 def test_content_comes_to_the_log_where_it_is_asked_for(context: Context) -> None:
-    app = create_app(context, Access(), logs_content=True)
+    app = create_app(context, Access("right"), logs_content=True)
     with (
         _Log(JsonLines, True) as log,
         live(app) as url,
-        httpx2.Client(base_url=url.removesuffix("/v1")) as web,
+        httpx2.Client(base_url=url.removesuffix("/v1"), headers=_KEY) as web,
     ):
         _chat(web, "and you?", max_tokens=50)
         _chat(web, "and you?", max_tokens=14)
