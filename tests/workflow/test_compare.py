@@ -312,6 +312,15 @@ def test_a_reference_that_is_down_is_told(server: Reference) -> None:
         down.ask([[]], 8)
 
 
+def test_a_key_for_a_reference_does_not_travel_in_the_clear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    with pytest.raises(UsageError, match="in the clear"):
+        reference_at("http://10.0.0.7:8000/v1", None)
+    assert reference_at("http://127.0.0.1:8000", None).url == "http://127.0.0.1:8000/v1"
+
+
 def test_what_cannot_be_asked_for_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no rung `promt`") as caught:
         wanted("base,promt")

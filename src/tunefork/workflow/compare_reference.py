@@ -15,11 +15,12 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from tunefork.core.errors import ModelError, UsageError
+from tunefork.core.errors import ModelError
 from tunefork.workflow.compare_answers import Conversation, Said
+from tunefork.workflow.service import address_of
 
+_KEY_VARIABLE = "OPENAI_API_KEY"
 _TIMEOUT_SECONDS = 60.0
 _TRIES = 3
 _FIRST_WAIT_SECONDS = 1.0  # doubled with each try
@@ -105,7 +106,7 @@ class Reference:
         raise AssertionError("the last try returns or raises")
 
     def _send(self, path: str, body: dict[str, Any] | None) -> Any:
-        key = os.environ.get("OPENAI_API_KEY")
+        key = os.environ.get(_KEY_VARIABLE)
         request = urllib.request.Request(
             self.url + path,
             data=None if body is None else json.dumps(body).encode(),
@@ -135,15 +136,9 @@ def reference_at(url: str, model: str | None) -> Reference:
     """Return the model on a server.
 
     Raises:
-        UsageError: The address is none of a server.
+        UsageError: The address is none of a server, or the key would be sent in the clear.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UsageError(
-            f"`{url}` is no address of a server", hint="write it as http://localhost:8000/v1"
-        )
-    path = parts.path.rstrip("/") or "/v1"
-    return Reference(f"{parts.scheme}://{parts.netloc}{path}", model)
+    return Reference(address_of(url, _KEY_VARIABLE).url, model)
 
 
 def _detail(error: urllib.error.HTTPError) -> str:
