@@ -64,7 +64,7 @@ def address_of(url: str, key_variable: str) -> Address:
     if key is not None and parts.scheme == "http" and not is_loopback(host):
         raise UsageError(
             f"the key in `{key_variable}` would travel to `{host}` in the clear",
-            hint="use https://, a tunnel to that machine and http://127.0.0.1, or unset the variable",
+            hint="use https://, a tunnel to that machine, or unset the variable",
         )
     return Address(f"{parts.scheme}://{parts.netloc}{path}", key, key_variable)
 
