@@ -109,8 +109,8 @@ def _project(folder: Path, objective: Row, base: Path, strategy: Row, epochs: in
     return spec
 
 
-def _kill(spec: Path, out: Path, after: int | None) -> None:
-    """Train in a process that gets killed, see `_train_until_killed`."""
+def _is_killed(spec: Path, out: Path, after: int | None) -> bool:
+    """Train in a process that gets killed, see `_train_until_killed`, or comes to its end."""
     # From a server that has loaded everything already, a process is there in no time.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -118,7 +118,8 @@ def _kill(spec: Path, out: Path, after: int | None) -> None:
     process = context.Process(target=_train_until_killed, args=arguments)
     process.start()
     process.join(_PATIENCE_S)
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode in (-signal.SIGKILL, 0)
+    return process.exitcode != 0
 
 
 def _same_bytes(folder: Path) -> None:
@@ -145,7 +146,7 @@ def test_a_killed_run_of_any_objective_ends_in_the_same_bits(
     strategy = {"name": "lora", "rank": 4, "dropout": 0.1}
     spec = _project(tmp_path, objective, base, strategy, epochs)
     train_project(load_project(spec), out=tmp_path / "whole", sink=no_sink)
-    _kill(spec, tmp_path / "cut", None)
+    assert _is_killed(spec, tmp_path / "cut", None)
     again = train_project(load_project(spec), out=tmp_path / "cut", resume=True, sink=no_sink)
     assert 0 < again.result["resumed_from"] < again.result["steps"]
     _same_bytes(tmp_path)
@@ -167,8 +168,9 @@ def test_a_run_on_rewards_killed_again_and_again_ends_in_the_same_bits(
 ) -> None:
     spec = _project(tmp_path, objective, base, {"name": strategy}, epochs=8)
     whole = train_project(load_project(spec), out=tmp_path / "whole", sink=no_sink)
-    for after in (7, 20, 45, 30, 30):  # events, of which each step is one at least
-        _kill(spec, tmp_path / "cut", after)
+    # Events, of which each step is one at least; a run may come to its end by itself.
+    killed = [_is_killed(spec, tmp_path / "cut", after) for after in (7, 20, 45, 30, 30)]
+    assert sum(killed) >= 3
     again = train_project(load_project(spec), out=tmp_path / "cut", resume=True, sink=no_sink)
     assert 0 < again.result["resumed_from"] < whole.result["steps"]
     _same_bytes(tmp_path)
