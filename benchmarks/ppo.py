@@ -38,7 +38,7 @@ from tunefork.workflow.run import run_project
 from tunefork.workflow.spec import Project, Spec
 from tunefork.workflow.train import train_project
 
-_LESSONS = 1600  # rows of the first lesson
+_LESSONS = 400  # rows of the first lesson
 _ASKED = 200  # held-out questions
 _MAX_TOKENS = 48
 _AT_ONCE = 100  # questions
