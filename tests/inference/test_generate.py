@@ -1,13 +1,10 @@
 """Batched decoding gives each prompt what transformers' `generate` gives it alone."""
 
-from typing import Any
-
 import pytest
 import torch
 
 from tests.small import CONFIGS, VOCABULARY, packed_model, plain_model, random_rows
 from tunefork.inference import Decoding, generate, score_rows
-from tunefork.inference.decoder import Decoder
 
 
 def _prompts() -> list[list[int]]:
@@ -33,32 +30,6 @@ def test_greedy_answers_equal_one_at_a_time(name: str, slots: int) -> None:
         ended = "stop" if 2 in expected else "length"
         assert list(answer.ids) == [token for token in expected if token != 2]
         assert answer.ended == ended
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_guesses_change_no_greedy_answer_and_save_steps(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Small models go round in circles, where guesses are right."""
-    model, plain, prompts = packed_model(name), plain_model(name), _prompts()
-    wide: list[int] = []
-    compute = Decoder.step_wide
-
-    def noted(decoder: Any, guesses: Any, width: int) -> torch.Tensor:
-        wide.append(len(guesses))
-        return compute(decoder, guesses, width)
-
-    monkeypatch.setattr(Decoder, "step_wide", noted)
-    answers = generate(model, prompts, {-1}, Decoding(max_new_tokens=90, slots=4))
-    assert wide
-    for prompt, answer in zip(prompts, answers, strict=True):
-        assert len(answer.ids) == 90
-        ids = torch.tensor([[*prompt, *answer.ids]])
-        with torch.no_grad():
-            logits = plain(ids).logits[0, len(prompt) - 1 : -1]
-        chosen = logits.gather(1, torch.tensor(answer.ids)[:, None])[:, 0]
-        # Each token is the likeliest, up to a tie, after all before it.
-        assert bool((chosen >= logits.max(dim=-1).values - 1e-4).all())
 
 
 def test_sampling_does_not_depend_on_the_batch() -> None:

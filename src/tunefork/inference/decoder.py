@@ -8,7 +8,7 @@ whatever else is in the batch, which they are not where a product has few rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -94,7 +94,6 @@ class Decoder(Generic[L]):
         *,
         last: int,
         bucket: int = 1,
-        width: int = 1,
         prefixes: PrefixCache | None = None,
     ) -> None:
         """Make room.
@@ -105,14 +104,12 @@ class Decoder(Generic[L]):
             n_slots: The most rows; rounded up to whole buckets.
             last: The last position that the model takes.
             bucket: What the rows of a step, and the tokens of a chunk, are a multiple of.
-            width: The most tokens of a row in a step.
             prefixes: Prompts that were computed before.
         """
         self.model = model
         self.rows: dict[int, L] = {}
         self._adapters, self._prefixes = adapters, prefixes
         self._bucket, self._n_slots, self._last = bucket, up_to(n_slots, bucket), last
-        self._spare = max(bucket, width)  # places beyond a row's end that are computed with it
         self._slots = Slots(self._n_slots, model.dtype, model.device)
 
     @property
@@ -128,7 +125,7 @@ class Decoder(Generic[L]):
             like: One that is there and begins with the same tokens, which are computed.
             shared: How many these are.
         """
-        self._slots.reserve(row.room + self._spare)
+        self._slots.reserve(row.room + self._bucket)  # a padded chunk may go beyond its end
         row.slot = next(slot for slot in range(self._n_slots) if slot not in self.rows)
         row.done = 0
         self.rows[row.slot] = row
@@ -203,7 +200,7 @@ class Decoder(Generic[L]):
         numbers, added = self._adapters.beside(n_slots, ready)
         layout = StepLayout(
             self._slots,
-            torch.tensor(places, device=device).unsqueeze(1),
+            torch.tensor(places, device=device),
             numbers,
             max(row.filled for row in ready) + 1,
             self._last,
@@ -215,34 +212,6 @@ class Decoder(Generic[L]):
         if len(ready) < n_slots:
             logits = logits[[row.slot for row in ready]]
         return ready, logits
-
-    def step_wide(self, guesses: Mapping[L, Sequence[int]], width: int) -> torch.Tensor:
-        """Compute the last token of each row and guesses of those that follow it.
-
-        All rows must be ready, and there are no buckets. The guesses are not part of the rows: of
-        each, only the last token counts as done.
-
-        Args:
-            guesses: At most `width` - 1 for each row.
-            width: Tokens of each row.
-
-        Returns:
-            Logits, the rows in the order of their slots: (rows, width, vocabulary).
-        """
-        self._close_up()
-        rows, device = [self.rows[slot] for slot in range(len(self.rows))], self.model.device
-        ids = [[row.tokens[-1], *guesses[row]] for row in rows]
-        wide = torch.tensor([each + [0] * (width - len(each)) for each in ids], device=device)
-        begins = torch.tensor([row.filled for row in rows], device=device)
-        places = begins.unsqueeze(1) + torch.arange(width, device=device)
-        numbers, added = self._adapters.over([(width, row) for row in rows])
-        longest = max(row.filled for row in rows) + width
-        layout = StepLayout(self._slots, places, numbers, longest, self._last)
-        with added:
-            logits = run_on(self.model, wide.flatten(), layout)
-        for row in rows:
-            row.done += 1
-        return logits.view(len(rows), width, -1)
 
     def _close_up(self) -> None:
         """Move the last rows into free slots where a bucket less is then computed."""

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from tunefork.inference.decoder import Added, Decoder, Line
-from tunefork.inference.echo import WIDTH, Echo, is_worth
 from tunefork.inference.sample import sample
 from tunefork.models.prefix import clusters
 from tunefork.models.roots import prefix_length
@@ -66,24 +65,12 @@ class _Row(Line):
     group: int = -1  # of rows any two of which begin with `shared` tokens in common
     shared: int = 0
     chances: Sequence[float] = ()
-    echo: Echo = field(default_factory=Echo, init=False)
     ended: Ended | None = field(default=None, init=False)
 
     @property
     def answer(self) -> tuple[int, ...]:
         """The tokens so far, the one that ends it included."""
         return tuple(self.tokens[self.n_prompt :])
-
-    def take(self, tokens: Sequence[int], end_ids: Collection[int]) -> None:
-        """Add what comes next, up to the end of the answer."""
-        for token in tokens:
-            self.tokens.append(token)
-            if token in end_ids:
-                self.ended = "stop"
-            elif self.n_prefix + len(self.tokens) == self.room:
-                self.ended = "length"
-            if self.ended is not None:
-                return
 
 
 def generate(
@@ -199,39 +186,23 @@ def _answered(
     if not rows:
         return
     n_slots, longest = min(decoding.slots, len(rows)), max(row.room for row in rows)
-    adapters = _Attached(model.device)
-    decoder = Decoder[_Row](model, adapters, n_slots, last=longest - 1, width=WIDTH)
+    decoder = Decoder[_Row](model, _Attached(model.device), n_slots, last=longest - 1)
     waiting = deque(rows)
     while waiting or decoder.rows:
         if decoder.n_free * _JOINING >= n_slots or not decoder.rows:
             _admit(decoder, waiting)
-        for row, tokens in _step(decoder, decoding):
-            row.take(tokens, end_ids)
+        stepped = decoder.step()
+        assert stepped is not None, "all rows are ready"
+        ready, logits = stepped
+        for row, token in zip(ready, _next(ready, logits, decoding), strict=True):
+            row.tokens.append(token)
+            if token in end_ids:
+                row.ended = "stop"
+            elif row.n_prefix + len(row.tokens) == row.room:
+                row.ended = "length"
             if row.ended is not None:
                 decoder.leave(row)
                 yield row
-
-
-def _step(decoder: Decoder[_Row], decoding: Decoding) -> list[tuple[_Row, list[int]]]:
-    """Return what comes next in each row: one token, or several where guesses were right."""
-    if decoding.temperature > 0:
-        ready, logits = _stepped(decoder)
-        return [
-            (row, [token]) for row, token in zip(ready, _draw(ready, logits, decoding), strict=True)
-        ]
-    guesses = {row: row.echo.guess(row.tokens) for row in decoder.rows.values()}
-    if is_worth([row.echo for row in guesses]):
-        found = decoder.step_wide(guesses, WIDTH).argmax(dim=-1).tolist()
-        ready = [decoder.rows[slot] for slot in range(len(found))]
-    else:
-        ready, logits = _stepped(decoder)
-        found = logits.argmax(dim=-1, keepdim=True).tolist()
-    kept = []
-    for row, tokens in zip(ready, found, strict=True):
-        right = row.echo.check(tokens)
-        row.done += right
-        kept.append((row, tokens[: right + 1]))
-    return kept
 
 
 def _admit(decoder: Decoder[_Row], waiting: deque[_Row]) -> None:
@@ -255,13 +226,9 @@ def _prefill(decoder: Decoder[_Row]) -> None:
         pass
 
 
-def _stepped(decoder: Decoder[_Row]) -> tuple[list[_Row], torch.Tensor]:
-    stepped = decoder.step()
-    assert stepped is not None, "all rows are ready"
-    return stepped
-
-
-def _draw(rows: Sequence[_Row], logits: torch.Tensor, decoding: Decoding) -> list[int]:
+def _next(rows: Sequence[_Row], logits: torch.Tensor, decoding: Decoding) -> list[int]:
+    if decoding.temperature == 0:
+        return logits.argmax(dim=-1).tolist()
     chances = [row.chances[len(row.tokens) - row.n_prompt] for row in rows]
     return sample(logits.float() / decoding.temperature, [decoding.top_p] * len(rows), chances)
 

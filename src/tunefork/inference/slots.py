@@ -1,7 +1,6 @@
 """Keys and values of the rows in a batch, one slot each, and the two layouts that fill them.
 
-`ChunkLayout` is for parts of prompts, `StepLayout` for one new token or a few in each of the first
-slots.
+`ChunkLayout` is for parts of prompts, `StepLayout` for one new token in each of the first slots.
 Attention sees a multiple of `KEYS` places, so that it computes alike for rows of like length.
 """
 
@@ -177,7 +176,7 @@ def _seen(places: torch.Tensor, window: int | None) -> torch.Tensor:
 
 
 class StepLayout:
-    """As many new tokens in each of the first slots; each sees its slot up to itself."""
+    """One new token in each of the first slots; each sees its slot so far, itself included."""
 
     def __init__(
         self,
@@ -191,22 +190,21 @@ class StepLayout:
 
         Args:
             slots: Where the rows are.
-            places: Where each slot's tokens go: (slots in use, tokens).
+            places: Where each slot's token goes: (slots in use,).
             adapters: As `Layout.adapters`.
             longest: The most places filled, the new ones included.
             last: The last position that the model takes.
         """
-        self._positions = places.clamp(max=last).view(1, -1)
+        self._positions = places.clamp(max=last).unsqueeze(0)
         self._slots, self._places = slots, places
         self._longest = up_to(longest, KEYS)
         self.adapters = adapters
-        rows = torch.arange(len(places), device=places.device)
-        self._where = (rows.repeat_interleave(places.shape[1]), slice(None), places.flatten())
-        self._biases: dict[tuple[int | None, int], torch.Tensor] = {}
+        self._rows = torch.arange(len(places), device=places.device)
+        self._biases: dict[int | None, torch.Tensor] = {}
 
     @property
     def positions(self) -> torch.Tensor:
-        """The position of each new token: (1, slots in use * tokens)."""
+        """The position of each new token: (1, rows)."""
         return self._positions
 
     def behind(self, roots: Roots) -> Self:
@@ -222,16 +220,14 @@ class StepLayout:
     ) -> torch.Tensor:
         """Keep the new key and value, and mix over each slot (see `Layout.attend`)."""
         keys, values = self._slots.layer(settings.layer, key, value)
-        keys[self._where] = key.transpose(0, 1)
-        values[self._where] = value.transpose(0, 1)
-        heads, (rows, width), size = len(query), self._places.shape, query.shape[-1]
-        share = heads // len(key)
+        keys[self._rows, :, self._places] = key.transpose(0, 1)
+        values[self._rows, :, self._places] = value.transpose(0, 1)
+        heads, rows, size = query.shape
         # Heads that share a key head stand beside each other in time, so keys are not copied.
-        folded = query.view(len(key), share, rows, width, size).permute(2, 0, 1, 3, 4)
-        folded = folded.reshape(rows, len(key), share * width, size)
+        folded = query.transpose(0, 1).reshape(rows, len(key), heads // len(key), size)
         seen_keys = keys[:rows, :, : self._longest]
         seen_values = values[:rows, :, : self._longest]
-        bias = self._bias(settings.window, 1 if width == 1 else share, query.dtype)
+        bias = self._bias(settings.window, query.dtype)
         if settings.softcap is None:
             mixed = functional.scaled_dot_product_attention(
                 folded, seen_keys, seen_values, attn_mask=bias, scale=settings.scaling
@@ -240,18 +236,16 @@ class StepLayout:
             scores = torch.matmul(folded * settings.scaling, seen_keys.mT)
             scores = torch.tanh(scores / settings.softcap) * settings.softcap + bias
             mixed = torch.matmul(torch.softmax(scores, dim=-1), seen_values)
-        mixed = mixed.view(rows, len(key), share, width, -1).permute(0, 3, 1, 2, 4)
-        return mixed.reshape(rows * width, heads, -1)
+        return mixed.reshape(rows, heads, -1)
 
-    def _bias(self, window: int | None, times: int, dtype: torch.dtype) -> torch.Tensor:
-        """Return what keeps tokens from seeing what they must not: (rows, 1, times * n, places)."""
-        if (window, times) not in self._biases:
+    def _bias(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Return what keeps a row from seeing what is not its own: (rows, 1, 1, places)."""
+        if window not in self._biases:
             there = torch.arange(self._longest, device=self._places.device)
-            last = self._places.unsqueeze(2)
+            last = self._places.unsqueeze(1)
             hidden = there > last
             if window is not None:
                 hidden |= there <= last - window
             bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
-            bias = bias.masked_fill_(hidden, float("-inf"))
-            self._biases[window, times] = bias.repeat(1, times, 1).unsqueeze(1)
-        return self._biases[window, times]
+            self._biases[window] = bias.masked_fill_(hidden, float("-inf"))[:, None, None]
+        return self._biases[window]
