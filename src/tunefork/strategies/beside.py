@@ -90,16 +90,17 @@ class Change:
     def by_row(self, x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return what is added where each row has a change of its own; float32.
 
-        Products of single rows, so that no row's result depends on another's. A batched product on
-        the way down would not do: one row by itself comes out differently than beside others.
+        Products of single rows, so that no row's result depends on another's. A row has to stand
+        on the left: by `down @ x`, one by itself comes out differently than beside others.
 
         Args:
             x: What the layer was given, (rows, in).
             y: What the base made of it, (rows, out).
             bias: The base's, part of y: (out,).
         """
-        low = self._activated((x.float().unsqueeze(1) * self.down).sum(-1))  # (rows, rank)
-        added = torch.bmm(low.unsqueeze(1), self.up.expand(len(x), -1, -1)).squeeze(1)
+        down, up = self.down.expand(len(x), -1, -1), self.up.expand(len(x), -1, -1)
+        low = self._activated(torch.bmm(x.float().unsqueeze(1), down.mT).squeeze(1))  # (rows, rank)
+        added = torch.bmm(low.unsqueeze(1), up).squeeze(1)
         return self._behind(added, y, bias)
 
     def of_one(self, x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

@@ -32,16 +32,20 @@ class Resident:
 class _At:
     """A change, and the rows of the call that it is for; all of them where None."""
 
-    rows: torch.Tensor | None
+    rows: torch.Tensor | slice | None
     change: Change
     is_of_one: bool  # many rows of one adapter, to be computed as products
     bias: torch.Tensor | None  # the layer's own, where it has one
 
     def onto(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return what the base made of x with what is added: (rows, out)."""
+        """Return what the base made of x with what is added: (rows, out); y may be changed."""
         compute = self.change.of_one if self.is_of_one else self.change.by_row
         if self.rows is None:
             return y + compute(x, y, self.bias).to(y.dtype)
+        if isinstance(self.rows, slice):
+            own = y[self.rows]
+            own += compute(x[self.rows], own, self.bias).to(y.dtype)
+            return y
         own_x, own_y = x.index_select(0, self.rows), y.index_select(0, self.rows)
         return y.index_add(0, self.rows, compute(own_x, own_y, self.bias).to(y.dtype))
 
@@ -54,7 +58,11 @@ class Added:
         self._at: dict[nn.Module, list[_At]] = {}
 
     def put(
-        self, shapes: Description, numbers: torch.Tensor, rows: torch.Tensor | None, is_of_one: bool
+        self,
+        shapes: Description,
+        numbers: torch.Tensor,
+        rows: torch.Tensor | slice | None,
+        is_of_one: bool,
     ) -> None:
         """Add changes of one description: (rows or 1, numbers), for some rows of the call."""
         for shape, change in zip(shapes, cut(shapes, numbers), strict=True):
@@ -68,7 +76,7 @@ class Added:
         Args:
             site: Where.
             x: (1, rows, in).
-            y: (1, rows, out).
+            y: (1, rows, out); nobody else's, since it may be changed.
         """
         found = self._at.get(site)
         if not found:
@@ -162,14 +170,18 @@ def of_stretches(
         stretches: Lengths and adapters, in order.
         device: The model's.
     """
-    places: dict[Resident, list[torch.Tensor]] = {}
+    places: dict[Resident, list[slice]] = {}
     begin = 0
     for length, resident in stretches:
         if resident is not None and resident.shapes:
-            places.setdefault(resident, []).append(torch.arange(begin, begin + length))
+            places.setdefault(resident, []).append(slice(begin, begin + length))
         begin += length
     added = Added(sites)
     for resident, parts in places.items():
-        rows = torch.cat(parts).to(device)
-        added.put(resident.shapes, resident.numbers, None if len(rows) == begin else rows, True)
+        rows: torch.Tensor | slice | None = parts[0]
+        if sum(part.stop - part.start for part in parts) == begin:
+            rows = None
+        elif len(parts) > 1:
+            rows = torch.cat([torch.arange(part.start, part.stop) for part in parts]).to(device)
+        added.put(resident.shapes, resident.numbers, rows, True)
     return added
