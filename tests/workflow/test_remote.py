@@ -218,7 +218,8 @@ def test_a_whole_run_is_the_one_of_a_local_run(tmp_path: Path, base: Path) -> No
         there = call("run", spec, "--on", url, "--json")
     assert there.code == local.code, there.err
     _is_same(there.json, local.json)
-    same = ("verdict", "reasons", "held_out", "adapter_bytes", "gain", "forgetting")
+    # Reasons are not compared: the safety probe of a test's own process is a small one.
+    same = ("verdict", "held_out", "adapter_bytes", "gain", "forgetting")
     assert {name: there.json[name] for name in same} == {name: local.json[name] for name in same}
 
 
