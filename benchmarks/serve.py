@@ -16,6 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -33,7 +34,8 @@ from tunefork.models import find_base, load_model
 from tunefork.strategies import Lora, LoraSettings, Stacks
 
 _RANK, _PROMPT = 8, 40
-_NO_CACHE = EngineSettings(rows=32, prefix_bytes=0)
+_THREADS = torch.get_num_threads()
+_NO_CACHE = EngineSettings(rows=32, prefix_bytes=0, threads=_THREADS)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def measure(dtype: torch.dtype, rounds: int, size: Size) -> dict[str, Any]:
                 rates.setdefault(name, []).append(_rate(engine, keys, size.answer))
         swap = _swap(engine, size)
         first = _first_token(engine, size)
-    peers = _peers(dtype, folders[:4], size)
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(_THREADS,)) as alone:
+        peers = alone.submit(_peers, dtype, folders[:4], size).result()
     speed = {name: median(found) for name, found in rates.items()}
     best = max(peers.values())
     return {
@@ -295,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else Size()
+    torch.set_num_threads(1)  # as in the server: who measures has no team of threads
     formats = {name: measure(getattr(torch, name), options.rounds, size) for name in options.dtype}
     record = {
         "ratio_to_best_peer": min(found["ratio_to_best_peer"] for found in formats.values()),

@@ -305,6 +305,6 @@ def test_tcmalloc_is_preloaded_where_it_is_and_nothing_else_is_asked(
 def test_threads_wait_shortly_unless_the_user_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
-    assert short_waits() == {"GOMP_SPINCOUNT": "1000"}
+    assert short_waits() == {"GOMP_SPINCOUNT": "20000"}
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert short_waits() == {}

@@ -44,7 +44,7 @@ from tunefork.training import (
 
 _LOW = 40  # tokens below earn
 _SETTINGS = TrainSettings(
-    epochs=4,
+    epochs=8,
     learning_rate=3e-2,
     batch_tokens=40,
     micro_tokens=200,

@@ -131,8 +131,8 @@ def test_at_home_the_newest_run_is_resumed_and_blank_folders_are_taken(project: 
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the folder `run`."""
     program = (
-        "import sys; from pathlib import Path; from tunefork.workflow.claim import _held\n"
-        "with _held(Path(sys.argv[1])):\n"
+        "import sys; from pathlib import Path; from tunefork.workflow.claim import held\n"
+        "with held(Path(sys.argv[1])):\n"
         "    Path(sys.argv[1], 'record.json').write_text('{}')\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, cast, get_args
+
+import torch
 
 from tunefork.core.errors import Busy, ModelError
 from tunefork.data import Renderer
@@ -64,7 +66,7 @@ class LoadedBases:
 
     def __init__(self, most: int, settings: EngineSettings) -> None:
         self._most = most
-        self._settings = settings
+        self._settings = replace(settings, threads=settings.threads or torch.get_num_threads())
         self._loaded: dict[str, _Loaded] = {}
         self._lock = threading.Lock()
 
@@ -103,6 +105,9 @@ class LoadedBases:
             self._loaded.clear()
 
     def _load(self, name: str) -> _Loaded:
+        # Where more threads compute than there are processors, GNU's OpenMP lets all of them sleep
+        # at once when they wait, and a step takes twice as long: only the engine has a team.
+        torch.set_num_threads(1)
         self._make_room()
         address, _, kept = name.partition(_APART)
         if kept and kept not in get_args(Quantization):

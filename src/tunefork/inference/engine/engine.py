@@ -74,6 +74,7 @@ class Engine:
         self._is_closing, self._is_over = False, False
         writer = Writer(tokenizer, grammars, frozenset(end_ids))
         self._turns = Turns(self._batch, pool, self._queue, self._lock, writer, self.settings)
+        self._n_threads = self.settings.threads or torch.get_num_threads()
         self._thread = threading.Thread(target=self._run, name="tunefork-engine", daemon=True)
 
     def start(self) -> None:
@@ -154,6 +155,7 @@ class Engine:
     def _run(self) -> None:
         """Answer until closed: the thread's whole life."""
         why = InternalError("the engine was closed before the answer was complete")
+        torch.set_num_threads(self._n_threads)  # this thread's own
         try:
             with torch.no_grad():
                 while self._wait():

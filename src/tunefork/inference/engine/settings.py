@@ -15,6 +15,7 @@ class EngineSettings:
     waiting: int = 512  # requests that wait at most
     waiting_each: int = 256  # of one owner
     prefix_bytes: int = 256 << 20  # keys and values of prompts that are kept for later requests
+    threads: int | None = None  # that a step is spread over; by default as many as PyTorch takes
 
 
 @dataclass(frozen=True)
