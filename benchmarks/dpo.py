@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,11 +21,10 @@ from benchmarks.cells import Cell, Dtype
 from benchmarks.compare import fastest, leanest, same_work
 from benchmarks.measure import DISTURBED, Outcome, Runner
 from benchmarks.model import get_model
-from benchmarks.places import RESULTS, peers_python, work_folder
+from benchmarks.places import RESULTS, peers_python, publish, work_folder
 from benchmarks.report import table
 from benchmarks.workers.common import Job
 from benchmarks.workloads import PAIRS, PAIRS_WARM_UP, Workload, make_pair_steps
-from tunefork.core.files import write_json, write_text
 
 _OURS, _TRL = "ours_dpo", "trl_dpo"
 _BETA, _RATE = 0.1, 2e-4
@@ -256,10 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workload = replace(PAIRS, rows_per_step=options.pairs)
     found = measure(runner, workload, options.steps, options.minutes)
     record = record_of(found, options.steps, options.pairs)
-    write_json(Path(options.out) / "dpo.json", record)
-    text = markdown(record)
-    write_text(Path(options.out) / "dpo.md", text)
-    print(json.dumps(record) if options.json else text)
+    publish("dpo", record, markdown(record), Path(options.out), as_json=options.json)
     return 0
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tunefork.core.files import home
+from tunefork.core.files import home, write_json, write_text
 
 CHECKOUT = Path(__file__).parents[1]
 LENGTHS = Path(__file__).parent / "lengths.json"
@@ -31,3 +34,10 @@ def peers_python() -> Path:
     """Return the interpreter of the environment that `make bench` installs the peers into."""
     folder = "Scripts" if sys.platform == "win32" else "bin"
     return state() / "peers" / folder / "python"
+
+
+def publish(name: str, record: Mapping[str, Any], page: str, out: Path, *, as_json: bool) -> None:
+    """Write a measurement's record and page to the folder `out`, and print one of them."""
+    write_json(out / f"{name}.json", record)
+    write_text(out / f"{name}.md", page)
+    print(json.dumps(record) if as_json else page)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe
-from benchmarks.places import RESULTS, work_folder
+from benchmarks.places import RESULTS, publish, work_folder
 from benchmarks.reward import SUPPORT, beginning, support_model, support_rows, write_lines
 from tunefork.core.events import StepDone, no_sink
-from tunefork.core.files import read_json, write_json, write_text
+from tunefork.core.files import read_json
 from tunefork.core.units import duration_text
 from tunefork.data import Message
 from tunefork.evaluation import interval, paired_test
@@ -182,9 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
     options = parser.parse_args(arguments)
     record = measure(options.data, work_folder("ppo", is_resumed=options.resume))
-    write_json(options.out / "ppo.json", record)
-    write_text(options.out / "ppo.md", markdown(record))
-    print(json.dumps(record) if options.json else markdown(record))
+    publish("ppo", record, markdown(record), options.out, as_json=options.json)
     return 0
 
 

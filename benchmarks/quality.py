@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe
-from benchmarks.places import CHECKOUT, RESULTS, peers_python, work_folder
+from benchmarks.places import CHECKOUT, RESULTS, peers_python, publish, work_folder
 from benchmarks.projects import CATGPT
 from benchmarks.workers.common import Clock, clock_of
 from tunefork.core.events import Event, RunStarted, Validated, no_sink
@@ -193,9 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     projects = [load_project(path) for path in (CATGPT, *options.project)]
     work = work_folder("quality", is_resumed=options.resume)
     record = measure(projects, Bench(work, options.peers, options.clock), options.out)
-    write_json(options.out / "quality.json", record)
-    write_text(options.out / "quality.md", markdown(record))
-    print(json.dumps(record) if options.json else markdown(record))
+    publish("quality", record, markdown(record), options.out, as_json=options.json)
     return 0
 
 

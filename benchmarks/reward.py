@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe
-from benchmarks.places import CHECKOUT, RESULTS, work_folder
+from benchmarks.places import CHECKOUT, RESULTS, publish, work_folder
 from tunefork.core.files import read_json, write_json, write_text
 from tunefork.core.units import duration_text
 
@@ -178,9 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
     options = parser.parse_args(arguments)
     record = measure(options.data, work_folder("reward", is_resumed=options.resume))
-    write_json(options.out / "reward.json", record)
-    write_text(options.out / "reward.md", markdown(record))
-    print(json.dumps(record) if options.json else markdown(record))
+    publish("reward", record, markdown(record), options.out, as_json=options.json)
     return 0
 
 

@@ -23,9 +23,9 @@ from typing import Any
 from benchmarks import dirt
 from benchmarks.dirt import LEVELS, Row
 from benchmarks.machine import describe
-from benchmarks.places import RESULTS, work_folder
+from benchmarks.places import RESULTS, publish, work_folder
 from tunefork.core.events import no_sink
-from tunefork.core.files import write_json, write_text
+from tunefork.core.files import write_text
 from tunefork.evaluation import GoldenQuestion, interval, load_golden, paired_test
 from tunefork.workflow.check import select
 from tunefork.workflow.measure import ask
@@ -203,9 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     work = work_folder("select", is_resumed=options.resume)
     record = measure(options.data, work, options.levels, options.rounds)
-    write_json(options.out / "select.json", record)
-    write_text(options.out / "select.md", markdown(record))
-    print(json.dumps(record) if options.json else markdown(record))
+    publish("select", record, markdown(record), options.out, as_json=options.json)
     return 0
 
 

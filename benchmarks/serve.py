@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from benchmarks.machine import describe
-from benchmarks.places import RESULTS, state
-from tunefork.core.files import new_folder, write_json, write_text
+from benchmarks.places import RESULTS, publish, state
+from tunefork.core.files import new_folder
 from tunefork.core.memory import resident_bytes
 from tunefork.data.tokenizer import load_tokenizer
 from tunefork.inference import AdapterPool, Engine, EngineSettings, Request, Sampling, Ticket
@@ -307,9 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machine": describe(),
         "date": datetime.date.today().isoformat(),
     }
-    write_json(options.out / "serve.json", record)
-    write_text(options.out / "serve.md", markdown(record))
-    print(json.dumps(record) if options.json else markdown(record))
+    publish("serve", record, markdown(record), options.out, as_json=options.json)
     return 0
 
 

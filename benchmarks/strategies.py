@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from benchmarks.places import RESULTS, work_folder
+from benchmarks.places import RESULTS, publish, work_folder
 from benchmarks.projects import CATGPT, call, standing_alone
-from tunefork.core.files import read_json, write_json, write_text
+from tunefork.core.files import read_json
 from tunefork.core.units import bytes_text, count_text, duration_text
 from tunefork.workflow.spec import Project, load_project
 
@@ -122,9 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     projects = [load_project(path) for path in (CATGPT, *options.project)]
     record = measure(projects, work_folder("strategies", is_resumed=options.resume))
-    write_json(options.out / "strategies.json", record)
-    write_text(options.out / "strategies.md", markdown(record))
-    print(json.dumps(record) if options.json else markdown(record))
+    publish("strategies", record, markdown(record), options.out, as_json=options.json)
     return 0
 
 

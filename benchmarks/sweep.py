@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from benchmarks.places import RESULTS, work_folder
+from benchmarks.places import RESULTS, publish, work_folder
 from benchmarks.projects import CATGPT, call, standing_alone
-from tunefork.core.files import read_json, write_json, write_text
+from tunefork.core.files import read_json, write_json
 from tunefork.workflow.spec import Spec, load_project
 from tunefork.workflow.sweep_grid import expand, parse_axes
 
@@ -118,9 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     training = {"epochs": options.epochs, "batch_tokens": _BATCH}
     spec = standing_alone(load_project(CATGPT), training=training)
     record = measure(spec, _OVER, work_folder("sweep", is_resumed=options.resume))
-    write_json(options.out / "sweep.json", record)
-    write_text(options.out / "sweep.md", markdown(record))
-    print(json.dumps(record) if options.json else markdown(record))
+    publish("sweep", record, markdown(record), options.out, as_json=options.json)
     return 0
 
 

@@ -98,7 +98,27 @@ class Chunk:
     padded: int  # how many tokens are computed; those beyond its length are overwritten later
 
 
-class ChunkLayout:
+class _InSlots:
+    """What both layouts are: tokens at positions of their rows, whose slots hold all before."""
+
+    def __init__(
+        self, slots: Slots, positions: torch.Tensor, adapters: torch.Tensor | None
+    ) -> None:
+        self._slots = slots
+        self._positions = positions.unsqueeze(0)
+        self.adapters = adapters
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """The position of each token in its own row: (1, tokens)."""
+        return self._positions
+
+    def behind(self, roots: Roots) -> Self:
+        """Return itself: the slots hold the learned prefixes."""
+        return self
+
+
+class ChunkLayout(_InSlots):
     """Parts of several prompts, packed into one row; each sees its slot up to itself."""
 
     def __init__(
@@ -116,23 +136,13 @@ class ChunkLayout:
             adapters: As `Layout.adapters`.
             device: The model's.
         """
-        self._slots, self._chunks = slots, chunks
         places = [torch.arange(chunk.padded) + chunk.begin for chunk in chunks]
         last = [chunk.begin + chunk.length - 1 for chunk in chunks]
         known = [here.clamp(max=end) for here, end in zip(places, last, strict=True)]
-        self._positions = torch.cat(known).unsqueeze(0).to(device)
-        self.adapters = adapters
+        super().__init__(slots, torch.cat(known).to(device), adapters)
+        self._chunks = chunks
         self._places = [here.to(device) for here in places]
         self._allowed: dict[int | None, list[torch.Tensor]] = {}
-
-    @property
-    def positions(self) -> torch.Tensor:
-        """The position of each token in its own row: (1, tokens)."""
-        return self._positions
-
-    def behind(self, roots: Roots) -> Self:
-        """Return itself: the slots hold the learned prefixes."""
-        return self
 
     def attend(
         self,
@@ -175,7 +185,7 @@ def _seen(places: torch.Tensor, window: int | None) -> torch.Tensor:
     return allowed
 
 
-class StepLayout:
+class StepLayout(_InSlots):
     """One new token in each of the first slots; each sees its slot so far, itself included."""
 
     def __init__(
@@ -195,21 +205,11 @@ class StepLayout:
             longest: The most places filled, the new ones included.
             last: The last position that the model takes.
         """
-        self._positions = places.clamp(max=last).unsqueeze(0)
-        self._slots, self._places = slots, places
+        super().__init__(slots, places.clamp(max=last), adapters)
+        self._places = places
         self._longest = up_to(longest, KEYS)
-        self.adapters = adapters
         self._rows = torch.arange(len(places), device=places.device)
         self._biases: dict[int | None, torch.Tensor] = {}
-
-    @property
-    def positions(self) -> torch.Tensor:
-        """The position of each new token: (1, rows)."""
-        return self._positions
-
-    def behind(self, roots: Roots) -> Self:
-        """Return itself: the slots hold the learned prefixes."""
-        return self
 
     def attend(
         self,

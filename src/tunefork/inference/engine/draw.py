@@ -68,11 +68,9 @@ def draw(
     if by_chance:
         how = [drawers[at].sampling for at in by_chance]
         temperatures = torch.tensor([each.temperature for each in how]).unsqueeze(1)
-        top_p, chances = (
-            (each.top_p for each in how),
-            (drawers[at].random.random() for at in by_chance),
-        )
-        found = sample(changed[by_chance] / temperatures, list(top_p), list(chances))
+        top_p = [each.top_p for each in how]
+        chances = [drawers[at].random.random() for at in by_chance]
+        found = sample(changed[by_chance] / temperatures, top_p, chances)
         for at, token in zip(by_chance, found, strict=True):
             tokens[at] = token
     for drawer, token in zip(drawers, tokens, strict=True):
