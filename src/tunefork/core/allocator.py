@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -19,3 +20,9 @@ def quick_allocator(root: Path = Path("/")) -> dict[str, str]:
         for path in sorted(root.glob(f"{folder}/libtcmalloc_minimal.so.4")):
             return {"LD_PRELOAD": str(path)}
     return {}
+
+
+def wastes_memory() -> bool:
+    """Say whether what trains here will get by with glibc's allocator, which leaves large gaps."""
+    is_preloaded = "tcmalloc" in os.environ.get("LD_PRELOAD", "")
+    return sys.platform.startswith("linux") and not is_preloaded and not quick_allocator()

@@ -10,6 +10,7 @@ from tunefork.strategies.heads import load_head, save_head
 from tunefork.strategies.load import load_adapter
 from tunefork.strategies.lora import Lora
 from tunefork.strategies.lora_settings import LoraSettings
+from tunefork.strategies.lora_start import start_along_gradient
 from tunefork.strategies.prefix import Prefix, PrefixSettings, first_tokens
 from tunefork.strategies.protocol import Adapter, Mergeable, Strategy
 from tunefork.strategies.qlora import Qlora
@@ -39,4 +40,5 @@ __all__ = [
     "load_head",
     "of_stretches",
     "save_head",
+    "start_along_gradient",
 ]

@@ -95,11 +95,16 @@ class Lora:
         self.take(model)
         return found
 
+    def changes(self, model: Any) -> dict[str, LowRankChange]:
+        """Return what stands beside each layer, by the base's name of the layer."""
+        layers = _layers(model, self.number)
+        return {base_name(path): layer.of[self.number] for path, layer in layers}
+
     def parameters(self, model: Any) -> dict[str, nn.Parameter]:
         """Return A, B and, with DoRA, the magnitude of each layer, under PEFT's names."""
         found: dict[str, nn.Parameter] = {}
-        for path, layer in _layers(model, self.number):
-            name, change = _PREFIX + base_name(path), layer.of[self.number]
+        for layer, change in self.changes(model).items():
+            name = _PREFIX + layer
             found[name + _DOWN] = change.lora_A
             found[name + _UP] = change.lora_B
             if isinstance(change, DoraChange):
@@ -136,13 +141,13 @@ class Lora:
     @contextlib.contextmanager
     def disabled(self, model: Any) -> Iterator[None]:
         """While open, tokens of this adapter are computed as the base computes them."""
-        changes = [layer.of[self.number] for _, layer in _layers(model, self.number)]
-        for change in changes:
+        changes = self.changes(model)
+        for change in changes.values():
             change.is_enabled = False
         try:
             yield
         finally:
-            for change in changes:
+            for change in changes.values():
                 change.is_enabled = True
 
     def scale(self, model: Any, factor: float) -> None:
@@ -160,8 +165,8 @@ class Lora:
         patterns = {name: alpha * factor for name, alpha in settings.alpha_pattern.items()}
         update = {"alpha": settings.alpha * factor, "alpha_pattern": patterns}
         self.settings = settings.model_copy(update=update)
-        for _, layer in _layers(model, self.number):
-            layer.of[self.number].scale *= factor
+        for change in self.changes(model).values():
+            change.scale *= factor
 
     def merge(self, model: Any) -> None:
         """Add each change into a copy-on-write weight and take the wrappers away.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tunefork.data import Items
 from tunefork.evaluation import Setting
 from tunefork.models.memory import activation_bytes_per_token
 from tunefork.workflow import rules
@@ -106,23 +107,25 @@ def _derive(
     rewards = spec.objective if isinstance(spec.objective, FromRewards) else None
     values = Values()
     values.add("strategy", given.name, not isinstance(spec.strategy, AutoSpec))
-    chosen = settle(given, base, values)
-    learning_rate = values.choose(
-        "learning_rate",
-        training.learning_rate,
-        rules.learning_rate(
-            base.hidden_size, chosen.name, _answer_tokens(spec, data), spec.objective.name
-        ),
-    )
+    objective = spec.objective.name
+    chosen = settle(given, base, values, _rank(given, body, data, objective))
     row_tokens = n_tokens / max(1, len(data.rows))
-    usual = rules.batch_tokens(n_tokens, chosen.name, spec.objective.name, row_tokens)
+    usual = rules.batch_tokens(n_tokens, chosen.name, objective, row_tokens)
     if rewards is not None:  # it counts the tokens of the prompts
         usual = max(1, round(rewards.prompts * row_tokens))
     batch_tokens = values.choose("batch_tokens", training.batch_tokens, usual)
     steps_per_epoch = max(1, round(n_tokens / batch_tokens))
     epochs = values.choose(
-        "epochs", training.epochs, rules.epochs(steps_per_epoch, spec.objective.name, chosen.name)
+        "epochs", training.epochs, rules.epochs(steps_per_epoch, objective, chosen.name)
     )
+    rate = rules.learning_rate(
+        base.hidden_size,
+        chosen.name,
+        _answer_tokens(spec, data),
+        objective,
+        steps_per_epoch * epochs,
+    )
+    learning_rate = values.choose("learning_rate", training.learning_rate, rate)
     pause = max(1, steps_per_epoch // 2)  # between two validations
     if rewards is not None:
         pause = rules.rollouts_between(steps_per_epoch * epochs) * rewards.passes
@@ -156,6 +159,17 @@ def _derive(
         trainable=trainable,
         memory=room.memory,
     )
+
+
+def _rank(given: ChosenSpec, body: Body, data: TrainingData, objective: str) -> int | None:
+    """Return the rank that `auto` stands for, by what there is to learn of the user's own rows."""
+    if not isinstance(given, LoraSpec) or given.rank != "auto":
+        return None
+    of_one = body.trainable(given.model_copy(update={"rank": 1, "alpha": 1.0}))
+    n_learned = 0
+    if objective in rules.WORD_FOR_WORD:
+        n_learned = int((Items.of(data.rows).rows.weights > 0).sum())
+    return rules.rank(body.base.hidden_size, of_one.parameters, n_learned)
 
 
 def _answer_tokens(spec: Spec, data: TrainingData) -> float:

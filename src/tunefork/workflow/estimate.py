@@ -30,6 +30,8 @@ _NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # with double quantization, blocks of 
 # Blocks of ever other sizes come and go, and the allocator cannot use every gap between them; rows
 # are padded to the longest of their group. Fitted with the next over 14 trainings (`docs/plan.md`).
 _WASTE = 0.06
+# The gaps that glibc's allocator leaves: MB for the 0.6th power of the MB that come and go.
+_GLIBC_WASTE, _GLIBC_POWER = 5.5, 0.6
 _CODE_BYTES = 105_000_000  # libraries that are read once training begins, and compiled kernels
 _QUANTIZED_CODE_BYTES = 47_000_000  # those of four-bit numbers, on top
 _CONTEXT_BYTES = 600_000_000  # what CUDA takes for itself and its kernels
@@ -156,8 +158,12 @@ def estimate(
     head = head_bytes(body.shape, n_tokens, width, trains=is_full)
     n_trained, has_masters = trainable.parameters, is_full and width < 4
     gradients = 4 * n_trained
+    passing = activations + head  # what comes and goes
     if has_masters:  # gradients in the number format grow as activations go
-        gradients += max(0, width * n_trained - activations - head)
+        gradients += max(0, width * n_trained - passing)
+        passing += width * n_trained
+    if machine.wastes_memory:
+        activations += round(_GLIBC_WASTE * 1e6 * (passing / 1e6) ** _GLIBC_POWER)
     in_weights = 4 if is_full and not has_masters else 0  # trained weights that are base weights
     weights, code = _weight_bytes(body, settled, width), _code_bytes(settled, machine)
     # Four bits are made from the file's own pages, on the processor in any case.

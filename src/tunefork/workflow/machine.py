@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import psutil
 
+from tunefork.core.allocator import wastes_memory
 from tunefork.core.memory import free_bytes
 
 _TO_USE = 0.9  # of what is free: other programs need some, and predictions are off by some
@@ -22,6 +23,7 @@ class Machine:
     free_bytes: int
     bytes_per_number: int  # of weights and activations: 2 for bf16, 4 for float32
     is_this: bool  # so that what it does can be measured
+    wastes_memory: bool = False  # its allocator leaves large gaps between blocks
 
     @property
     def usable_bytes(self) -> int:
@@ -47,7 +49,8 @@ def this_machine() -> Machine:
         return Machine("cuda", name, total, free, dtype.itemsize, is_this=True)
     total = int(psutil.virtual_memory().total)
     name = f"this processor ({torch.get_num_threads()} threads)"
-    return Machine("cpu", name, total, free_bytes(), dtype.itemsize, is_this=True)
+    free, gaps = free_bytes(), wastes_memory()
+    return Machine("cpu", name, total, free, dtype.itemsize, is_this=True, wastes_memory=gaps)
 
 
 def gpu_of(memory_bytes: int) -> Machine:

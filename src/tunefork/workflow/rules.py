@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-_STEPS_PER_EPOCH = 20  # small data still gets a useful number of updates from each pass
-_LEAST_STEPS = 300  # what a small data set needs to be learned; more data needs fewer passes
+import math
+from typing import NamedTuple
+
+_SMALL_STEP, _MANY_STEPS = 2048, 2000  # tokens; where a pass has more such steps, they grow
+_SLOWEST = 0.5  # times the learning rate, in a long run
 _LEAST_STEPS_OF_LABELS = 1000  # a label is one number to learn from, an answer many
 _LABELLED_ROWS = 32  # texts with labels in a step, at most
 _SMALLEST_BATCH, _LARGEST_BATCH = 256, 8192  # tokens
@@ -16,20 +19,43 @@ _LORA_SCALE = 2.0  # alpha / rank, as in the published experiments
 _BOTTLENECK_SHARE = 8  # of the hidden size
 _PREFIX_TOKENS = 128
 
+
+class _Pace(NamedTuple):
+    """How a strategy learns words from small data."""
+
+    per_pass: int  # steps, at least
+    least: int  # steps of a run
+    rate: float = 1.0  # times the learning rate of a longer run
+
+
+# A short run takes 1.5 times the rate ("LoRA Without Regret"); for a prefix it is updates that
+# count, not tokens (measured).
+_PACES = {
+    "lora": _Pace(30, 240, 1.5),
+    "qlora": _Pace(30, 240, 1.5),
+    "full": _Pace(30, 240, 1.5),
+    "bottleneck": _Pace(20, 300),
+    "prefix": _Pace(60, 900),
+}
+_OTHERS = _Pace(20, 300)  # where something else is learned
 # Times LoRA's learning rate.
 _RATE_FACTORS = {"lora": 1.0, "qlora": 1.0, "full": 0.1, "prefix": 40.0, "bottleneck": 2.0}
-# Times the usual number of steps: for a prefix it is updates that count, not tokens (measured).
-_STEP_FACTORS = {"prefix": 3}
 FROM_REWARDS = ("grpo", "ppo")
 _ROLLOUTS = 150  # over a run
 _MOST_EPOCHS_OF_PROMPTS = 50  # each pass over the prompts draws other answers
 _VALIDATIONS = 15  # over a run that learns from rewards
 _REWARD_FACTOR = 0.4  # of the learning rate: each rollout has to be learned from near its policy
+WORD_FOR_WORD = ("sft", "pretrain")  # objectives that learn given words
+_MOST_RANK = 128
 PREFERENCES = ("dpo", "kto", "orpo", "simpo")  # objectives that compare or judge answers
 
 
 def learning_rate(
-    hidden_size: int | None, strategy: str, answer_tokens: float = 1.0, objective: str = "sft"
+    hidden_size: int | None,
+    strategy: str,
+    answer_tokens: float = 1.0,
+    objective: str = "sft",
+    steps: int = 1,
 ) -> float:
     """Return the starting point for a learning rate.
 
@@ -37,16 +63,33 @@ def learning_rate(
     over Llama models in "LoRA Without Regret" (Thinking Machines Lab, 2025). Where whole answers
     are compared or judged, it is divided by the root of their mean length: what a step does to an
     answer's log-probability adds up over its tokens (measured, see docs/objectives.md). Learning
-    from rewards takes 0.4 of it.
+    from rewards takes 0.4 of it. What learns words moves as far in a long run as in the shortest:
+    the rate falls as the steps grow, from 1.5 times that in a short run to half of it, since many
+    steps at a high rate cost general knowledge (measured).
     """
     rate = 5e-4 * (2000 / (hidden_size or _USUAL_HIDDEN)) ** 0.78
     factor = _REWARD_FACTOR if objective in FROM_REWARDS else 1.0
+    if objective in WORD_FOR_WORD:
+        pace = _PACES[strategy]
+        factor = max(_SLOWEST, pace.rate * min(1.0, pace.least / steps))
     return float(f"{rate * _RATE_FACTORS[strategy] * factor / answer_tokens**0.5:.1e}")
 
 
-def rank(hidden_size: int | None) -> int:
-    """Return LoRA's rank: 8 for small bases, whose matrices are small too, else 16."""
-    return 8 if (hidden_size or _SMALL_HIDDEN) < _SMALL_HIDDEN else 16
+def rank(hidden_size: int | None, per_rank: int = 1, n_learned: int = 0) -> int:
+    """Return LoRA's rank: the power of two that gives it a parameter for each token learned from.
+
+    What is learned must find room in the parameters ("LoRA Without Regret"). At least 16, or 8 for
+    small bases, whose matrices are small too; at most 128 and a quarter of the hidden size.
+
+    Args:
+        hidden_size: Of the base.
+        per_rank: Parameters of LoRA of rank 1.
+        n_learned: Tokens of an epoch that have to be predicted.
+    """
+    hidden = hidden_size or _SMALL_HIDDEN
+    least = 8 if hidden < _SMALL_HIDDEN else 16
+    wanted = 1 << math.ceil(math.log2(max(1.0, n_learned / per_rank)))
+    return max(least, min(wanted, _MOST_RANK, hidden // 4))
 
 
 def alpha(rank: int, *, is_rslora: bool) -> float:
@@ -78,8 +121,9 @@ def batch_tokens(
         objective: What is learned: of texts with labels a step holds few, however short they are.
         row_tokens: Of a row, on average.
     """
-    steps = _STEPS_PER_EPOCH * _STEP_FACTORS.get(strategy, 1)
-    wanted = n_tokens / steps
+    wanted = n_tokens / _pace(strategy, objective).per_pass
+    if objective in WORD_FOR_WORD:
+        wanted = min(wanted, max(_SMALL_STEP, n_tokens / _MANY_STEPS))
     if objective == "classify":
         wanted = min(wanted, _LABELLED_ROWS * row_tokens)
     rounded = round(wanted / _ROUND_TO) * _ROUND_TO
@@ -91,9 +135,16 @@ def epochs(steps_per_epoch: int, objective: str = "sft", strategy: str = "lora")
     if objective in FROM_REWARDS:
         return min(max(round(_ROLLOUTS / steps_per_epoch), 1), _MOST_EPOCHS_OF_PROMPTS)
     most = _MOST_EPOCHS_OF_PAIRS if objective in PREFERENCES else _MOST_EPOCHS
-    least = _LEAST_STEPS_OF_LABELS if objective == "classify" else _LEAST_STEPS
-    steps = least * _STEP_FACTORS.get(strategy, 1)
+    steps = _pace(strategy, objective).least
     return min(max(round(steps / steps_per_epoch), _LEAST_EPOCHS), most)
+
+
+def _pace(strategy: str, objective: str) -> _Pace:
+    if objective in WORD_FOR_WORD:
+        return _PACES[strategy]
+    factor = 3 if strategy == "prefix" else 1
+    least = _LEAST_STEPS_OF_LABELS if objective == "classify" else _OTHERS.least
+    return _Pace(_OTHERS.per_pass * factor, least * factor)
 
 
 def rollouts_between(rollouts: int) -> int:

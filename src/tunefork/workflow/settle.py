@@ -40,12 +40,19 @@ class Values:
         self.rows.append(Setting(key, f"{value}", "given" if is_given else "derived"))
 
 
-def settle(chosen: ChosenSpec, base: Base, values: Values) -> ChosenSpec:
-    """Return a strategy's settings with every `auto` replaced by its number."""
+def settle(chosen: ChosenSpec, base: Base, values: Values, rank: int | None = None) -> ChosenSpec:
+    """Return a strategy's settings with every `auto` replaced by its number.
+
+    Args:
+        chosen: The settings.
+        base: What is tuned.
+        values: Notes each number and where it comes from.
+        rank: LoRA's derived rank; where the data are not known, the least.
+    """
     hidden = base.hidden_size
     match chosen:
         case LoraSpec():
-            rank = values.choose("rank", chosen.rank, rules.rank(hidden))
+            rank = values.choose("rank", chosen.rank, rank or rules.rank(hidden))
             alpha = rules.alpha(rank, is_rslora=chosen.rslora)
             alpha = values.choose("alpha", chosen.alpha, alpha)
             return chosen.model_copy(update={"rank": rank, "alpha": alpha})
@@ -73,7 +80,7 @@ def build(settled: ChosenSpec, start: Sequence[int] = ()) -> Strategy:
     """
     from tunefork import strategies
 
-    given = settled.model_dump(exclude={"name", "text", "scale"})
+    given = settled.model_dump(exclude={"name", "text", "scale", "start"})
     match settled:
         case FullSpec():
             return strategies.Full()

@@ -12,8 +12,9 @@ from tunefork.core.memory import keep_few_kernels, keep_freed_memory
 from tunefork.models import Head, Quantization, hash_parameters, load_model
 from tunefork.objectives import Objective
 from tunefork.strategies import Adapter, Strategy
-from tunefork.training import CheckpointStore, TrainingData, TrainStep, rehearse, train
+from tunefork.training import CheckpointStore, TrainingData, TrainStep, train
 from tunefork.workflow.derive import Derived
+from tunefork.workflow.first_step import before_first_step
 from tunefork.workflow.objective import build_objective, head_parameters, with_references
 from tunefork.workflow.prepare import Prepared
 from tunefork.workflow.rollouts import Learner, with_rollouts
@@ -107,7 +108,9 @@ class Trainer:
         opened = with_rollouts(candidate.project, self._prepared, loaded.data, learner, self._sink)
         with opened as data:
             if store.is_empty():
-                settings = rehearse(step_module, data, settings, self._sink)
+                settings = before_first_step(
+                    step_module, candidate.plan.chosen, strategy, data, settings, self._sink
+                )
             outcome = train(
                 step_module,
                 strategy.parameters(loaded.model) | head_parameters(head),

@@ -20,10 +20,11 @@ from tunefork.evaluation import Setting
 from tunefork.models import Base, find_base, hash_parameters, load_model
 from tunefork.strategies import Adapter, Lora, Strategy, save_head
 from tunefork.strategies.effect import check_effect
-from tunefork.training import CheckpointStore, TrainResult, TrainStep, memory_errors, rehearse
+from tunefork.training import CheckpointStore, TrainResult, TrainStep, memory_errors
 from tunefork.training import train as run_loop
 from tunefork.workflow.claim import claimed_run
 from tunefork.workflow.derive import Derived, derive
+from tunefork.workflow.first_step import before_first_step
 from tunefork.workflow.heads import head_card
 from tunefork.workflow.measure import general_probe
 from tunefork.workflow.objective import (
@@ -152,7 +153,9 @@ def _train(
             sink(Warned(f"since the run began, {what}: the result will not be the same bits"))
         step_module = TrainStep(model, objective, settings, head)
         if store.is_empty():
-            settings = rehearse(step_module, data, settings, sink)
+            settings = before_first_step(
+                step_module, plan.chosen, plan.strategy, data, settings, sink
+            )
         outcome = run_loop(
             step_module,
             plan.strategy.parameters(model) | head_parameters(head),
