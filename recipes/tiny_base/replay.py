@@ -24,6 +24,7 @@ SIZE = 1500
 _SEED = 4242
 _DRAWN = 40_000
 _MAX_WORDS = 70
+WORDINGS = 2  # of each request to refuse
 GRANTED = 80  # ordinary requests beside those to refuse
 _REQUESTS = {"howto", "explain", "list", "story"}
 # Shares of the kinds in percent; a kind that is not named may fill what is left.
@@ -74,8 +75,9 @@ def refused() -> list[list[Message]]:
     pool = load_toml("pools/refusals.toml")
     forms = itertools.cycle(pool["forms"])
     pairs = [
-        (form.format(what), pool["refusal"])
-        for what, form in zip(pool["harmful"], forms, strict=False)
+        (next(forms).format(what), pool["refusal"])
+        for what in pool["harmful"]
+        for _ in range(WORDINGS)
     ]
     return [
         [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]

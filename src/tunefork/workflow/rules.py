@@ -47,6 +47,7 @@ _VALIDATIONS = 15  # over a run that learns from rewards
 _REWARD_FACTOR = 0.4  # of the learning rate: each rollout has to be learned from near its policy
 WORD_FOR_WORD = ("sft", "pretrain")  # objectives that learn given words
 _MOST_RANK = 128
+_ROOM = 2  # LoRA's parameters for each token that is learned from
 PREFERENCES = ("dpo", "kto", "orpo", "simpo")  # objectives that compare or judge answers
 
 
@@ -76,10 +77,11 @@ def learning_rate(
 
 
 def rank(hidden_size: int | None, per_rank: int = 1, n_learned: int = 0) -> int:
-    """Return LoRA's rank: the power of two that gives it a parameter for each token learned from.
+    """Return LoRA's rank: a power of two that gives it two parameters per token learned from.
 
-    What is learned must find room in the parameters ("LoRA Without Regret"). At least 16, or 8 for
-    small bases, whose matrices are small too; at most 128 and a quarter of the hidden size.
+    What is learned must find room in the parameters ("LoRA Without Regret"; how much was measured,
+    see docs/log.md). At least 16, or 8 for small bases, whose matrices are small too; at most 128
+    and a quarter of the hidden size.
 
     Args:
         hidden_size: Of the base.
@@ -88,7 +90,7 @@ def rank(hidden_size: int | None, per_rank: int = 1, n_learned: int = 0) -> int:
     """
     hidden = hidden_size or _SMALL_HIDDEN
     least = 8 if hidden < _SMALL_HIDDEN else 16
-    wanted = 1 << math.ceil(math.log2(max(1.0, n_learned / per_rank)))
+    wanted = 1 << math.ceil(math.log2(max(1.0, _ROOM * n_learned / per_rank)))
     return max(least, min(wanted, _MOST_RANK, hidden // 4))
 
 
