@@ -1,7 +1,7 @@
 """Train with TRL's `SFTTrainer` for some epochs, and tell the held-out loss after each.
 
 Run by the peers' interpreter as `python -m benchmarks.workers.quality JOB.json`; see
-`benchmarks.quality`. What TRL takes by default stays as it is, but for the rank, which is ours.
+`benchmarks.quality`. What TRL takes by default stays as it is, but for the layers: all linear ones.
 """
 
 from __future__ import annotations

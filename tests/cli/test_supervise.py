@@ -23,7 +23,7 @@ from tunefork.cli.supervise import (
     needs_supervisor,
     supervise,
 )
-from tunefork.core.allocator import quick_allocator
+from tunefork.core.allocator import quick_allocator, wastes_memory
 from tunefork.core.threads import short_waits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts such kills")
@@ -298,8 +298,14 @@ def test_tcmalloc_is_preloaded_where_it_is_and_nothing_else_is_asked(
     library.parent.mkdir(parents=True)
     library.touch()
     assert quick_allocator(tmp_path) == {"LD_PRELOAD": str(library)}
+    is_linux = sys.platform.startswith("linux")
+    assert not wastes_memory(tmp_path)
+    assert wastes_memory(tmp_path / "usr") == is_linux
     monkeypatch.setenv("LD_PRELOAD", "mine.so")
     assert quick_allocator(tmp_path) == {}
+    assert wastes_memory(tmp_path) == is_linux
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    assert not wastes_memory(tmp_path)
 
 
 def test_threads_wait_shortly_unless_the_user_says_how(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,8 +100,8 @@ def test_wider_models_learn_at_lower_rates(tmp_path: Path) -> None:
     ]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == rates[1] > rates[2]
-    assert rules.learning_rate(2000, "lora") == 5e-4
-    assert rules.learning_rate(2000, "full") == 5e-5
+    assert rules.learning_rate(2000, "lora", objective="dpo") == 5e-4
+    assert rules.learning_rate(2000, "full", objective="dpo") == 5e-5
 
 
 def test_given_values_win_and_are_called_given(base: Base) -> None:
@@ -133,9 +133,44 @@ def test_what_is_not_given_is_called_derived(base: Base) -> None:
 
 
 @pytest.mark.parametrize(("hidden", "rank"), [(64, 8), (448, 8), (512, 16), (4096, 16)])
-def test_small_models_get_small_ranks(hidden: int, rank: int, tmp_path: Path) -> None:
+def test_little_data_gets_the_least_rank(hidden: int, rank: int, tmp_path: Path) -> None:
     base = _base(tmp_path, hidden_size=hidden)
-    assert _derive(_spec(), base, 10_000, True).strategy.describe()["rank"] == rank
+    assert _derive(_spec(), base, 1000, True).strategy.describe()["rank"] == rank
+    assert rules.rank(hidden) == rank
+
+
+@given(
+    hidden=st.integers(32, 8192),
+    per_rank=st.integers(100, 10**7),
+    n_learned=st.integers(0, 10**9),
+)
+def test_lora_has_room_for_what_is_learned(hidden: int, per_rank: int, n_learned: int) -> None:
+    found = rules.rank(hidden, per_rank, n_learned)
+    least = rules.rank(hidden)
+    assert least <= found <= max(least, min(128, hidden // 4))
+    if found < min(128, hidden // 4):
+        assert found * per_rank >= 2 * n_learned
+    if found > least:
+        assert found * per_rank < 4 * n_learned, "no power of two too large"
+
+
+def test_the_rank_follows_the_rows_of_the_user_alone(base: Base) -> None:
+    def found(objective: str, n_tokens: int) -> int:
+        spec = _spec(objective={"name": objective})
+        rank: int = _derive(spec, base, n_tokens, True).strategy.describe()["rank"]
+        return rank
+
+    assert found("sft", 1000) < found("sft", 1_000_000) == found("pretrain", 1_000_000)
+    assert found("dpo", 1_000_000) == found("sft", 1000)
+
+
+@given(fewer=st.integers(1, 10**6), more=st.integers(1, 10**6))
+def test_a_longer_run_learns_at_a_lower_rate(fewer: int, more: int) -> None:
+    fewer, more = sorted((fewer, more))
+    usual = rules.learning_rate(2000, "lora", objective="dpo")
+    short, long = (rules.learning_rate(2000, "lora", steps=steps) for steps in (fewer, more))
+    assert usual / 2 <= long <= short <= 1.5 * usual
+    assert rules.learning_rate(2000, "lora", objective="dpo", steps=more) == usual
 
 
 def test_full_has_no_rank(base: Base) -> None:
@@ -234,12 +269,12 @@ def test_what_is_settled_is_a_spec_that_derives_the_same(name: str, base: Base) 
     assert found.strategy.name == name
 
 
-@pytest.mark.parametrize("rank", [4, 16, 64])
-def test_the_change_is_scaled_alike_at_every_rank(rank: int, base: Base) -> None:
-    for more in ({}, {"rslora": True}):
+@pytest.mark.parametrize(("rank", "scale"), [(4, 2.0), (16, 2.0), (64, 0.5)])
+def test_how_the_change_is_scaled(rank: int, scale: float, base: Base) -> None:
+    for more, expected in (({}, scale), ({"rslora": True}, 2.0)):
         strategy = {"name": "lora", "rank": rank, **more}
         settings = _derive(_spec(strategy=strategy), base, 1000, True).strategy.settings  # type: ignore[attr-defined]
-        assert settings.scale_of("a.q_proj") == pytest.approx(2.0)
+        assert settings.scale_of("a.q_proj") == pytest.approx(expected)
 
 
 def test_the_schedule_is_passed_on(base: Base) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,27 @@ def test_counts_are_those_of_the_real_thing(
             strategy.save(model, folder, base)
             real = (folder / "adapter_model.safetensors").stat().st_size
             assert found.saved_bytes == pytest.approx(real, rel=0.1)
+
+
+def test_an_allocator_that_leaves_gaps_takes_more(bases: dict[str, Base]) -> None:
+    body, machine = Body(bases["llama"]), processor_with(1 << 40)
+    assert not machine.wastes_memory, "another machine is taken to have what helps"
+    for chosen in CHOICES:
+        settled = settle(chosen, body.base, Values())
+        trainable = body.trainable(settled)
+        good, bad = (
+            estimate(
+                body,
+                settled,
+                trainable,
+                dataclasses.replace(machine, wastes_memory=wastes),
+                [[99] * 9],
+                recompute=False,
+            )
+            for wastes in (False, True)
+        )
+        assert bad.activations > good.activations
+        assert dataclasses.replace(bad, activations=good.activations) == good
 
 
 def test_memory_grows_with_what_is_asked_for(bases: dict[str, Base]) -> None:

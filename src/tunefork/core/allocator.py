@@ -22,7 +22,7 @@ def quick_allocator(root: Path = Path("/")) -> dict[str, str]:
     return {}
 
 
-def wastes_memory() -> bool:
-    """Say whether what trains here will get by with glibc's allocator, which leaves large gaps."""
+def wastes_memory(root: Path = Path("/")) -> bool:
+    """Say whether what trains here has to do with glibc's allocator, which leaves large gaps."""
     is_preloaded = "tcmalloc" in os.environ.get("LD_PRELOAD", "")
-    return sys.platform.startswith("linux") and not is_preloaded and not quick_allocator()
+    return sys.platform.startswith("linux") and not is_preloaded and not quick_allocator(root)

@@ -19,7 +19,7 @@ class SampleGradient:
     """Each call adds up the gradients of the same rows in the parameters, and nothing moves.
 
     The rows are the user's own, and follow from the seed. They are computed as in training, no
-    more at once, so that what has room there has room here.
+    more at once, so that what has room there has room here; `packed` lists them so.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class SampleGradient:
         ends = items.lengths[order].cumsum()
         count = max(1, int(np.searchsorted(ends, _MOST_TOKENS, side="right")))
         self._items = items
-        self._packed = list(pack(items, order[:count].tolist(), settings.micro_tokens))
+        self.packed = list(pack(items, order[:count].tolist(), settings.micro_tokens))
         self._step_module, self._seed = step_module, settings.seed
-        self._sink, self._done, self._total = sink, 0, calls * len(self._packed)
+        self._sink, self._done, self._total = sink, 0, calls * len(self.packed)
 
     def __call__(self) -> None:
         """Add them up."""
         device = next(self._step_module.parameters()).device
         torch.manual_seed(self._seed)  # for dropout
         self._step_module.train()
-        for chosen in self._packed:
+        for chosen in self.packed:
             batch = collate(self._items, chosen, device)
             torch.autograd.backward(self._step_module(batch).total)
             self._done += 1

@@ -15,7 +15,7 @@ _MOST_EPOCHS_OF_PAIRS = 5  # a preference is learned in few passes; more only le
 _SMALL_HIDDEN = 512
 _USUAL_HIDDEN = 2000  # where a config does not say
 _ROUND_TO = 64  # tokens
-_LORA_SCALE = 2.0  # alpha / rank, as in the published experiments
+_LORA_SCALE, _MOST_ALPHA = 2.0, 32.0  # alpha / rank; and alpha, as in the published experiments
 _BOTTLENECK_SHARE = 8  # of the hidden size
 _PREFIX_TOKENS = 128
 
@@ -95,11 +95,12 @@ def rank(hidden_size: int | None, per_rank: int = 1, n_learned: int = 0) -> int:
 
 
 def alpha(rank: int, *, is_rslora: bool) -> float:
-    """Return LoRA's alpha, so that the change is scaled by 2 whatever the rank.
+    """Return LoRA's alpha: twice the rank, and 32 at most, which rates were fitted with.
 
-    rsLoRA's factor is alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732).
+    With rsLoRA, whose factor is alpha / sqrt(rank), the change is scaled by 2 at every rank
+    (Kalajdzievski 2023, arXiv 2312.03732).
     """
-    return _LORA_SCALE * (rank**0.5 if is_rslora else rank)
+    return _LORA_SCALE * rank**0.5 if is_rslora else min(_LORA_SCALE * rank, _MOST_ALPHA)
 
 
 def prefix_tokens(max_length: int | None) -> int:
