@@ -207,6 +207,6 @@ def _prompts(items: Items) -> set[bytes]:
 
 
 def test_whole_answers_are_learned_slower_the_longer_they_are_and_in_fewer_passes() -> None:
-    rates = [rules.learning_rate(2000, "lora", length) for length in (1, 4, 100)]
+    rates = [rules.learning_rate(2000, "lora", length, "dpo") for length in (1, 4, 100)]
     assert rates == [5e-4, 2.5e-4, 5e-5]
     assert rules.epochs(20, "dpo") < rules.epochs(20)
