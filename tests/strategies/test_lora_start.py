@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tests.small import packed_model, plain_model, random_rows
 from tests.strategies.cases import logits, quantized_model
+from tunefork.data import TokenRows
 from tunefork.models import collate, hash_parameters
 from tunefork.objectives import Sft
 from tunefork.strategies import Lora, LoraSettings, Qlora, start_along_gradient
@@ -24,11 +26,13 @@ def _started(model: Any, strategy: Lora, scale: float = 1.0) -> dict[str, torch.
     changes = strategy.changes(model)
     random = {name: change.lora_A.detach().clone() for name, change in changes.items()}
 
-    def backward() -> None:
-        torch.autograd.backward(Sft().loss(model, collate(ROWS, range(6))).total * scale)
-
-    start_along_gradient(strategy, model, backward)
+    start_along_gradient(strategy, model, partial(_backward, model, ROWS, scale))
     return random
+
+
+def _backward(model: Any, rows: TokenRows, scale: float = 1.0) -> None:
+    loss = Sft().loss(model, collate(rows, range(len(rows))))
+    torch.autograd.backward(loss.total * scale)
 
 
 def _weight_gradients(name: str) -> dict[str, torch.Tensor]:
@@ -82,6 +86,23 @@ def test_nothing_changes_but_where_a_points(kind: str) -> None:
         assert float(a.norm()) == pytest.approx(float(before.norm()), rel=1e-5)
         torch.testing.assert_close(a @ a.T, torch.eye(RANK) * a.norm() ** 2 / RANK)
         assert not change.lora_B.any()
+
+
+def test_directions_that_the_gradient_lacks_stay_random() -> None:
+    one = random_rows(1, longest=4)  # as few places that are learned from as there can be
+    model, strategy = packed_model("llama"), Lora(LoraSettings(rank=RANK, targets=("down_proj",)))
+    strategy.attach(model, 1)
+    n_places = int((one.weights > 0).sum())
+    assert n_places < RANK
+    backward = partial(_backward, model, one)
+    start_along_gradient(strategy, model, backward)
+    last = strategy.changes(model)["model.layers.1.mlp.down_proj"].lora_A.detach()
+    torch.testing.assert_close(last @ last.T, torch.eye(RANK) * last.norm() ** 2 / RANK)
+    backward()
+    change = strategy.changes(model)["model.layers.1.mlp.down_proj"]
+    assert change.lora_B.grad is not None
+    moved = change.lora_B.grad.norm(dim=0)
+    assert (moved > 1e-4 * moved.max()).sum() == n_places
 
 
 def test_it_is_the_same_each_time() -> None:

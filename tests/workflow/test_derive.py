@@ -148,7 +148,8 @@ def test_lora_has_room_for_what_is_learned(hidden: int, per_rank: int, n_learned
     found = rules.rank(hidden, per_rank, n_learned)
     least = rules.rank(hidden)
     assert least <= found <= max(least, min(128, hidden // 4))
-    if found < min(128, hidden // 4):
+    assert found.bit_count() == 1, "a power of two"
+    if 2 * found <= min(128, hidden // 4):
         assert found * per_rank >= 2 * n_learned
     if found > least:
         assert found * per_rank < 4 * n_learned, "no power of two too large"
@@ -164,6 +165,15 @@ def test_the_rank_follows_the_rows_of_the_user_alone(base: Base) -> None:
     assert found("dpo", 1_000_000) == found("sft", 1000)
 
 
+def test_the_rank_counts_plain_matrices(base: Base) -> None:
+    def found(**more: Any) -> int:
+        spec = _spec(strategy={"name": "lora", **more})
+        rank: int = _derive(spec, base, 40_000, True).strategy.describe()["rank"]
+        return rank
+
+    assert found() == found(dora=True) == found(rank_pattern={".*q_proj": 64})
+
+
 @given(fewer=st.integers(1, 10**6), more=st.integers(1, 10**6))
 def test_a_longer_run_learns_at_a_lower_rate(fewer: int, more: int) -> None:
     fewer, more = sorted((fewer, more))
@@ -171,6 +181,40 @@ def test_a_longer_run_learns_at_a_lower_rate(fewer: int, more: int) -> None:
     short, long = (rules.learning_rate(2000, "lora", steps=steps) for steps in (fewer, more))
     assert usual / 2 <= long <= short <= 1.5 * usual
     assert rules.learning_rate(2000, "lora", objective="dpo", steps=more) == usual
+
+
+@pytest.mark.parametrize(
+    ("strategy", "steps", "factor"),
+    [
+        ("lora", 1, 1.5),
+        ("qlora", 240, 1.5),
+        ("lora", 360, 1.0),
+        ("full", 720, 0.5),
+        ("full", 10_000, 0.5),
+        ("bottleneck", 300, 1.0),
+        ("bottleneck", 600, 0.5),
+        ("prefix", 900, 1.0),
+    ],
+)
+def test_how_the_rate_follows_the_steps(strategy: str, steps: int, factor: float) -> None:
+    usual = rules.learning_rate(2000, strategy, objective="dpo")
+    found = rules.learning_rate(2000, strategy, steps=steps)
+    assert found == pytest.approx(usual * factor, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "objective", "expected"),
+    [
+        (30_720, "sft", 1024),
+        (30_720, "dpo", 1536),
+        (1_000_000, "sft", 2048),
+        (1_000_000, "dpo", 8192),
+        (10_000_000, "pretrain", 4992),
+        (10**9, "sft", 8192),
+    ],
+)
+def test_how_much_a_step_holds(n_tokens: int, objective: str, expected: int) -> None:
+    assert rules.batch_tokens(n_tokens, "lora", objective) == expected
 
 
 def test_full_has_no_rank(base: Base) -> None:

@@ -22,7 +22,12 @@ def quick_allocator(root: Path = Path("/")) -> dict[str, str]:
     return {}
 
 
+_SPARING = ("tcmalloc", "jemalloc", "mimalloc")
+
+
 def wastes_memory(root: Path = Path("/")) -> bool:
     """Say whether what trains here has to do with glibc's allocator, which leaves large gaps."""
-    is_preloaded = "tcmalloc" in os.environ.get("LD_PRELOAD", "")
-    return sys.platform.startswith("linux") and not is_preloaded and not quick_allocator(root)
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    if any(name in preloaded for name in _SPARING):
+        return False
+    return sys.platform.startswith("linux") and not quick_allocator(root)

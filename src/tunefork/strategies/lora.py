@@ -1,7 +1,8 @@
 """LoRA: a low-rank change beside each linear layer (Hu et al. 2021, arXiv 2106.09685).
 
 y = W x + (alpha / rank) B A x, with W frozen, A (rank, in) random and B (out, rank) zero at the
-start. On disk it is PEFT's folder. See `lora_settings` for its relatives rsLoRA, DoRA and LoRA+.
+start; `lora_start` finds a better A. On disk it is PEFT's folder. See `lora_settings` for its
+relatives rsLoRA, DoRA and LoRA+.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class LoraSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: int = Field(default=16, ge=1, le=4096)
-    alpha: float = Field(default=32.0, gt=0)  # twice the rank: the published experiments' choice
+    alpha: float = Field(default=32.0, gt=0)  # the published experiments' choice
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] | None = None  # ends of module names; None is all linear layers
     # Other ranks and alphas for layers whose name, or its end, matches: regular expressions.

@@ -20,13 +20,15 @@ from tunefork.strategies.lora import Lora
 from tunefork.strategies.lora_layer import LowRankChange
 
 PASSES = 2  # over the rows
+_LEAST_SIZE = 1e-3  # of a direction beside the largest; what is smaller is rounding in bf16
 
 
 def start_along_gradient(lora: Lora, model: Any, backward: Callable[[], None]) -> None:
     """Turn each A towards the gradient, and keep its size.
 
     A layer whose gradient is zero or no number keeps its random A, and so does one that is not
-    larger than the rank.
+    larger than the rank. Where the gradient has fewer directions than A has rows, the others stay
+    random, at right angles to them.
 
     Args:
         lora: As attached to the model, untrained.
@@ -65,6 +67,8 @@ def _leading(projected: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
     """Return the right singular vectors of (rank, in) as rows, as large together as `start`."""
     if not projected.any():
         return start
-    found: torch.Tensor = torch.linalg.svd(projected, full_matrices=False).Vh
-    found *= start.norm() / found.norm()
+    _, sizes, rows = torch.linalg.svd(projected, full_matrices=False)
+    known = rows[sizes > _LEAST_SIZE * sizes[0]]
+    found: torch.Tensor = torch.linalg.qr(torch.cat([known, start]).T).Q.T[: len(start)]
+    found = found * (start.norm() / found.norm())
     return found

@@ -165,7 +165,8 @@ def _rank(given: ChosenSpec, body: Body, data: TrainingData, objective: str) -> 
     """Return the rank that `auto` stands for, by what there is to learn of the user's own rows."""
     if not isinstance(given, LoraSpec) or given.rank != "auto":
         return None
-    of_one = body.trainable(given.model_copy(update={"rank": 1, "alpha": 1.0}))
+    plain = {"rank": 1, "alpha": 1.0, "dora": False, "rank_pattern": {}, "alpha_pattern": {}}
+    of_one = body.trainable(given.model_copy(update=plain))
     n_learned = 0
     if objective in rules.WORD_FOR_WORD:
         n_learned = int((Items.of(data.rows).rows.weights > 0).sum())

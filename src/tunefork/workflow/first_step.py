@@ -30,4 +30,5 @@ def before_first_step(
         backward = SampleGradient(step_module, data, settings, PASSES, sink)
         start_along_gradient(cast(Lora, strategy), step_module.model, backward)
         step_module.zero_grad(set_to_none=True)
+        settings = backward.settings
     return settings

@@ -226,17 +226,14 @@ def settled_project(folder: JobFolder) -> Project:
             f"{bytes_text(machine.usable_bytes)} can be used",
             hint="close other programs, or choose a smaller base",
         )
-    given, spec_of = folder.request["hyperparameters"], project.spec
+    given, spec = folder.request["hyperparameters"], project.spec
     row_tokens = max(1.0, data.tokens_per_epoch / max(1, len(data.rows)))
     rate, batch = given["learning_rate_multiplier"], given["batch_size"]
-    training: dict[str, Any] = {}
-    if rate != "auto":
-        training["learning_rate"] = float(f"{derived.settings.learning_rate * rate:.4g}")
-    if batch != "auto" and spec_of.objective.name != "grpo":
-        training["batch_tokens"] = max(1, round(batch * row_tokens))
-    spec = project.spec.model_copy(
-        update={"training": project.spec.training.model_copy(update=training)}
-    )
+    if batch != "auto" and spec.objective.name != "grpo":
+        spec = _trained_with(spec, batch_tokens=max(1, round(batch * row_tokens)))
+    if rate != "auto":  # of what is derived for steps of that size
+        usual = derive(spec, prepared.base, data).settings.learning_rate
+        spec = _trained_with(spec, learning_rate=float(f"{usual * rate:.4g}"))
     settled = derive(spec, prepared.base, data).settings
     write_json(
         folder.path / "settled.json",
@@ -253,6 +250,10 @@ def settled_project(folder: JobFolder) -> Project:
     )
     write_json(path, spec.model_dump(mode="json"))
     return project.model_copy(update={"spec": spec})
+
+
+def _trained_with(spec: Spec, **changes: float) -> Spec:
+    return spec.model_copy(update={"training": spec.training.model_copy(update=changes)})
 
 
 @dataclass

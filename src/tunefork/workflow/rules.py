@@ -81,7 +81,7 @@ def rank(hidden_size: int | None, per_rank: int = 1, n_learned: int = 0) -> int:
 
     What is learned must find room in the parameters ("LoRA Without Regret"; how much was measured,
     see docs/log.md). At least 16, or 8 for small bases, whose matrices are small too; at most 128
-    and a quarter of the hidden size.
+    and a quarter of the hidden size, or the next power of two below it.
 
     Args:
         hidden_size: Of the base.
@@ -91,7 +91,8 @@ def rank(hidden_size: int | None, per_rank: int = 1, n_learned: int = 0) -> int:
     hidden = hidden_size or _SMALL_HIDDEN
     least = 8 if hidden < _SMALL_HIDDEN else 16
     wanted = 1 << math.ceil(math.log2(max(1.0, _ROOM * n_learned / per_rank)))
-    return max(least, min(wanted, _MOST_RANK, hidden // 4))
+    most = 1 << int(math.log2(max(1, hidden // 4)))
+    return max(least, min(wanted, _MOST_RANK, most))
 
 
 def alpha(rank: int, *, is_rslora: bool) -> float:
