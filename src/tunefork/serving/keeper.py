@@ -166,14 +166,13 @@ class Keeper:
         command = [*self._workers.command, str(folder.path), *options]
         # What killed it twice may have been its size: then it computes less at once.
         halvings = max(0, row.n_deaths - 1)
+        if row.state == "queued":  # told first: the worker tells its own events at once
+            folder.add_event("Fine-tuning job started")
         pid = _spawn([*command, f"--halvings={halvings}"], environment, folder)
         self._children.add(pid)
         started = _start_of(pid)
-        is_new = row.state == "queued"
         state = "running" if device is not None else row.state
         self._change(row, state=state, pid=pid, pid_started=started, device=device)
-        if is_new:
-            folder.add_event("Fine-tuning job started")
 
     def _follow(self, row: JobRow) -> None:
         is_alive = self._is_alive(row)
