@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from tests.small import packed_model, random_rows
 from tests.training.small_run import SETTINGS
@@ -20,6 +21,7 @@ from tunefork.workflow.settle import build
 from tunefork.workflow.strategy_specs import BottleneckSpec, ChosenSpec, LoraSpec
 
 DATA = TrainingData(random_rows(20))
+LORA = LoraSpec(name="lora", rank=4, alpha=8)
 
 
 class _Draws:
@@ -29,12 +31,14 @@ class _Draws:
         return Items.of(random_rows(3))
 
 
-def _begun(chosen: ChosenSpec, data: TrainingData) -> tuple[bool, list[Event]]:
+def _begun(
+    chosen: ChosenSpec, data: TrainingData, head: torch.nn.Module | None = None
+) -> tuple[bool, list[Event]]:
     """Say whether anything that is trained changed; no gradient may be left, and no step taken."""
     model, strategy, seen = packed_model("llama"), build(chosen), list[Event]()
     strategy.attach(model, 3)
     frozen, before = _hashes(strategy, model)
-    module = TrainStep(model, Sft(), SETTINGS)
+    module = TrainStep(model, Sft(), SETTINGS, head)
     found = before_first_step(module, chosen, strategy, data, SETTINGS, seen.append)
     assert found == SETTINGS
     assert all(parameter.grad is None for parameter in module.parameters())
@@ -57,13 +61,16 @@ def test_lora_begins_along_the_gradient(more: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "data"),
+    ("chosen", "data", "head"),
     [
-        (LoraSpec(name="lora", rank=4, alpha=8, start="random"), DATA),
-        (LoraSpec(name="lora", rank=4, alpha=8), replace(DATA, rollouts=_Draws())),  # type: ignore[arg-type]
-        (BottleneckSpec(name="bottleneck", size=4), DATA),
+        (LoraSpec(name="lora", rank=4, alpha=8, start="random"), DATA, None),
+        (LORA, replace(DATA, rollouts=_Draws()), None),  # type: ignore[arg-type]
+        (LORA, DATA, torch.nn.Linear(2, 2)),
+        (BottleneckSpec(name="bottleneck", size=4), DATA, None),
     ],
-    ids=["asked for", "rewards", "another strategy"],
+    ids=["asked for", "rewards", "a new head", "another strategy"],
 )
-def test_else_nothing_changes(chosen: ChosenSpec, data: TrainingData) -> None:
-    assert _begun(chosen, data) == (False, [])
+def test_else_nothing_changes(
+    chosen: ChosenSpec, data: TrainingData, head: torch.nn.Module | None
+) -> None:
+    assert _begun(chosen, data, head) == (False, [])

@@ -25,8 +25,10 @@ def before_first_step(
         RunError: A single row does not fit.
     """
     settings = rehearse(step_module, data, settings, sink)
-    # What learns from rewards has no answers yet whose gradient could be asked.
-    if isinstance(chosen, LoraSpec) and chosen.start == "gradient" and data.rollouts is None:
+    # What learns from rewards has no answers yet whose gradient could be asked, and through a new
+    # head no gradient says anything.
+    has_gradient = data.rollouts is None and step_module.head is None
+    if isinstance(chosen, LoraSpec) and chosen.start == "gradient" and has_gradient:
         backward = SampleGradient(step_module, data, settings, PASSES, sink)
         start_along_gradient(cast(Lora, strategy), step_module.model, backward)
         step_module.zero_grad(set_to_none=True)

@@ -49,7 +49,7 @@ class LoraSpec(Part):
     dora: bool = False  # direction and magnitude apart
     plus_ratio: Annotated[float, Field(gt=0)] = 1.0  # learning rate of B over that of A
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0  # how much of what is learned is kept
-    # Where A begins: along the gradient of some rows, or at random, as with rewards in any case.
+    # Where A begins: along the gradient of some rows, or at random, as with rewards and labels.
     start: Literal["gradient", "random"] = "gradient"
 
 
