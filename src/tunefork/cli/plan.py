@@ -103,7 +103,7 @@ def _print(result: dict[str, Any]) -> None:
     if machine["wastes_memory"]:
         console.print(
             "The C library's own allocator leaves gaps: with tcmalloc (on Debian and Ubuntu "
-            "`apt install libtcmalloc-minimal4`) it takes less memory, and less time.",
+            "`apt install libtcmalloc-minimal4`) training takes less memory.",
             soft_wrap=True,
             markup=False,
         )
