@@ -25,7 +25,6 @@ def _started(model: Any, strategy: Lora, scale: float = 1.0) -> dict[str, torch.
     strategy.attach(model, 1)
     changes = strategy.changes(model)
     random = {name: change.lora_A.detach().clone() for name, change in changes.items()}
-
     start_along_gradient(strategy, model, partial(_backward, model, ROWS, scale))
     return random
 

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+_SPARING = ("tcmalloc", "jemalloc", "mimalloc")  # allocators that leave few gaps
+
 
 def quick_allocator(root: Path = Path("/")) -> dict[str, str]:
     """Return the environment that loads tcmalloc into a child process, where it is installed.
@@ -20,9 +22,6 @@ def quick_allocator(root: Path = Path("/")) -> dict[str, str]:
         for path in sorted(root.glob(f"{folder}/libtcmalloc_minimal.so.4")):
             return {"LD_PRELOAD": str(path)}
     return {}
-
-
-_SPARING = ("tcmalloc", "jemalloc", "mimalloc")
 
 
 def wastes_memory(root: Path = Path("/")) -> bool:

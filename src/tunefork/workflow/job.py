@@ -231,10 +231,10 @@ def settled_project(folder: JobFolder) -> Project:
     rate, batch = given["learning_rate_multiplier"], given["batch_size"]
     if batch != "auto" and spec.objective.name != "grpo":
         spec = _trained_with(spec, batch_tokens=max(1, round(batch * row_tokens)))
-    if rate != "auto":  # of what is derived for steps of that size
-        usual = derive(spec, prepared.base, data).settings.learning_rate
-        spec = _trained_with(spec, learning_rate=float(f"{usual * rate:.4g}"))
+    # The rate that is multiplied is the one for steps of that size; nothing else follows from it.
     settled = derive(spec, prepared.base, data).settings
+    if rate != "auto":
+        spec = _trained_with(spec, learning_rate=float(f"{settled.learning_rate * rate:.4g}"))
     write_json(
         folder.path / "settled.json",
         {

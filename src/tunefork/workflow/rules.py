@@ -21,23 +21,23 @@ _PREFIX_TOKENS = 128
 
 
 class _Pace(NamedTuple):
-    """How a strategy learns words from small data."""
+    """How a strategy learns from small data."""
 
     per_pass: int  # steps, at least
     least: int  # steps of a run
     rate: float = 1.0  # times the learning rate of a longer run
 
 
-# A short run takes 1.5 times the rate ("LoRA Without Regret"); for a prefix it is updates that
-# count, not tokens (measured).
+_SHORT = _Pace(30, 240, 1.5)  # a short run takes 1.5 times the rate ("LoRA Without Regret")
+_LONG = _Pace(20, 300)
+_MANY_UPDATES = _Pace(60, 900)  # for a prefix it is updates that count, not tokens (measured)
 _PACES = {
-    "lora": _Pace(30, 240, 1.5),
-    "qlora": _Pace(30, 240, 1.5),
-    "full": _Pace(30, 240, 1.5),
-    "bottleneck": _Pace(20, 300),
-    "prefix": _Pace(60, 900),
+    "lora": _SHORT,
+    "qlora": _SHORT,
+    "full": _SHORT,
+    "bottleneck": _LONG,
+    "prefix": _MANY_UPDATES,
 }
-_OTHERS = _Pace(20, 300)  # where something else is learned
 # Times LoRA's learning rate.
 _RATE_FACTORS = {"lora": 1.0, "qlora": 1.0, "full": 0.1, "prefix": 40.0, "bottleneck": 2.0}
 FROM_REWARDS = ("grpo", "ppo")
@@ -146,9 +146,10 @@ def epochs(steps_per_epoch: int, objective: str = "sft", strategy: str = "lora")
 def _pace(strategy: str, objective: str) -> _Pace:
     if objective in WORD_FOR_WORD:
         return _PACES[strategy]
-    factor = 3 if strategy == "prefix" else 1
-    least = _LEAST_STEPS_OF_LABELS if objective == "classify" else _OTHERS.least
-    return _Pace(_OTHERS.per_pass * factor, least * factor)
+    pace = _MANY_UPDATES if strategy == "prefix" else _LONG
+    if objective == "classify":
+        return pace._replace(least=_LEAST_STEPS_OF_LABELS * pace.least // _LONG.least)
+    return pace
 
 
 def rollouts_between(rollouts: int) -> int:
