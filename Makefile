@@ -15,7 +15,7 @@ test: $(DEV_READY)  ## all tests but the long ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(DEV_READY)  ## the long runs: many kills, big fuzz
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak --hypothesis-profile soak
 
 check: $(DEV_READY)  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

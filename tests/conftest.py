@@ -17,9 +17,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# No test depends on how fast the machine is.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# No test depends on how fast the machine is, and `make test` tries the same examples each time;
+# `make soak` tries new ones.
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("test", _UNTIMED, derandomize=True)
+settings.register_profile("soak", _UNTIMED)
+settings.load_profile("test")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

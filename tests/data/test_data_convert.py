@@ -46,6 +46,8 @@ GOOD: list[dict[str, Any]] = [
     {"prompt": "A", "completion": "B", "label": False},
 ]
 LABELS = [{"text": "Hi, you", "label": "greeting"}, {"text": "Bye", "label": "parting"}]
+LISTED = [{"text": "My card?", "labels": ["card", "post"]}, {"text": "Hm.", "labels": []}]
+MIXED = [*LABELS, {"text": "Bye, you", "label": ["greeting", "parting"]}]
 TEXTS = [{"text": "Once\nupon"}, {"text": '"a", time'}]
 
 
@@ -89,6 +91,9 @@ SAME: list[tuple[list[dict[str, Any]], str, str]] = [
     (GOOD, "parquet", ".parquet"),
     *((LABELS, "labels", end) for end in (".jsonl", ".csv", ".parquet", ".json")),
     (LABELS, "csv", ".csv"),
+    *((LISTED, to, end) for to, end in (("labels", ".jsonl"), ("labels", ".parquet"))),
+    (LISTED, "parquet", ".parquet"),
+    (MIXED, "labels", ".jsonl"),
     *((TEXTS, "text", end) for end in (".jsonl", ".csv", ".parquet", ".jsonl.gz")),
 ]
 
@@ -108,7 +113,7 @@ def test_there_and_back_is_the_same(
 
 @pytest.mark.parametrize("to", TARGETS)
 def test_every_kind_into_every_format_counts_every_row(to: str, tmp_path: Path) -> None:
-    for at, rows in enumerate([[TOOLS, *CHAT], PAIRS, GOOD, LABELS, TEXTS]):
+    for at, rows in enumerate([[TOOLS, *CHAT], PAIRS, GOOD, LABELS, LISTED, TEXTS]):
         path = _write(tmp_path / f"{at}.jsonl", rows)
         out = tmp_path / f"{at}.{to}{TARGETS[to].ending}"
         try:
@@ -161,6 +166,23 @@ def test_labels_become_answers(tmp_path: Path) -> None:
     convert(_write(tmp_path / "a.jsonl", LABELS), "chat", tmp_path / "b.jsonl")
     first = json.loads((tmp_path / "b.jsonl").read_text().splitlines()[0])
     assert first["messages"][1] == {"role": "assistant", "content": "greeting"}
+
+
+@pytest.mark.parametrize("end", [".csv", ".parquet"])
+def test_a_table_has_one_kind_of_label(end: str, tmp_path: Path) -> None:
+    path, out = _write(tmp_path / "a.jsonl", MIXED), tmp_path / f"b{end}"
+    counts = convert(path, "labels", out)
+    assert (counts.kept, counts.refused) == (2, 1)
+    assert _rows(out) == _rows(path)[:2]
+    other = convert(_write(tmp_path / "c.jsonl", MIXED[::-1]), "labels", tmp_path / "d.parquet")
+    assert (other.kept, other.refused) == (1, 2)
+
+
+@pytest.mark.parametrize("text", ["\r", "a\rb", "a\r\nb", "\n"])
+def test_a_table_holds_any_line_break(text: str, tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.jsonl", [{"text": f"x{text}", "label": f"{text}y"}, *LABELS])
+    convert(path, "labels", tmp_path / "b.csv")
+    assert _rows(tmp_path / "b.csv") == _rows(path)
 
 
 def test_sharegpt_says_what_it_loses(tmp_path: Path) -> None:

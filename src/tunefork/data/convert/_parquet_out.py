@@ -26,7 +26,7 @@ class ParquetRows:
 
     def refusal(self, fields: Fields) -> str | None:
         """Say why a row cannot stand among these columns, or None where it can."""
-        if fields.keys() - self._columns.keys():
+        if not all(map(self._has_room, fields, fields.values())):
             return "the file has other columns, as its first row is of another kind"
         if any(map(_is_odd, _calls(fields))):
             return "a tool call that Parquet does not hold as it is; write JSON lines"
@@ -48,6 +48,12 @@ class ParquetRows:
     def abandon(self) -> None:
         """Let go of a file that is not to be."""
         self._writer.close()
+
+    def _has_room(self, name: str, value: Any) -> bool:
+        kind = self._columns.get(name)
+        if kind in ("text", "texts"):
+            return isinstance(value, list) == (kind == "texts")
+        return kind is not None
 
     def _flush(self) -> None:
         if self._group:
@@ -74,6 +80,7 @@ def _type(kind: Column) -> Any:  # pyarrow has no types to check against
     )
     return {
         "text": text,
+        "texts": pa.list_(text),
         "json": text,
         "bool": pa.bool_(),
         "turns": pa.list_(turn),

@@ -136,8 +136,11 @@ class _Table:
         self, file: TextIO, columns: Columns, mark: str, packed: IO[bytes] | None = None
     ) -> None:
         self._file, self._columns, self._packed = file, columns, packed
-        self._writer = csv.DictWriter(
-            file, list(columns), delimiter=mark, lineterminator="\n", restval=""
+        names = list(columns)
+        self._writer = csv.DictWriter(file, names, delimiter=mark, lineterminator="\n")
+        # A carriage return that is not its line's end is not quoted by the other.
+        self._quoting = csv.DictWriter(
+            file, names, delimiter=mark, lineterminator="\n", quoting=csv.QUOTE_ALL
         )
         self._writer.writeheader()
 
@@ -152,7 +155,9 @@ class _Table:
         return None
 
     def write(self, fields: Fields) -> None:
-        self._writer.writerow({name: _cell(value) for name, value in fields.items()})
+        cells = {name: _cell(value) for name, value in fields.items()}
+        needs_quotes = any("\r" in cell for cell in cells.values())
+        (self._quoting if needs_quotes else self._writer).writerow(cells)
 
     def finish(self) -> None:
         _close(self._file, self._packed)

@@ -14,8 +14,14 @@ from tunefork.core.events import Progress, Sink, no_sink
 from tunefork.data._compressed import ending, is_packed
 from tunefork.data.convert.files import TABLES, Rows, check_ending, open_rows, stdout_rows
 from tunefork.data.convert.shapes import Shape, table
-from tunefork.data.convert.targets import NATURAL_COLUMNS, TABLE_COLUMNS, TARGETS, Columns
-from tunefork.data.example import Kind, Row
+from tunefork.data.convert.targets import (
+    LISTED_LABELS,
+    NATURAL_COLUMNS,
+    TABLE_COLUMNS,
+    TARGETS,
+    Columns,
+)
+from tunefork.data.example import Kind, Labelled, Row
 from tunefork.data.read import left_files
 from tunefork.data.recognise import Recognised, scan_rows
 
@@ -96,7 +102,7 @@ def convert(
     first = _first_row(rows, counts)
     if first is None:
         raise _nothing_kept(path, counts)
-    shape, columns = _shape(to, first.kind, is_table)
+    shape, columns = _shape(to, first, is_table)
     with contextlib.ExitStack() as stack:
         file = stdout_rows() if out is None else stack.enter_context(open_rows(out, columns))
         for row in chain([first], rows):
@@ -108,11 +114,14 @@ def convert(
     return counts
 
 
-def _shape(to: str, kind: Kind, is_table: bool) -> tuple[Shape, Columns]:
-    target = TARGETS[to]
+def _shape(to: str, first: Row, is_table: bool) -> tuple[Shape, Columns]:
+    target, kind = TARGETS[to], first.kind
     if is_table and (target.columns is None or to == _BY_KIND[kind]):
         # A table has columns of its own for whole conversations: one for each turn.
         return table, TABLE_COLUMNS[kind]
+    has_list = isinstance(first, Labelled) and first.listed is not None
+    if has_list and target.columns in (None, NATURAL_COLUMNS["labelled"]):
+        return target.shape, LISTED_LABELS
     return target.shape, target.columns or NATURAL_COLUMNS[kind]
 
 

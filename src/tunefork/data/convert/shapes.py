@@ -192,9 +192,11 @@ def prompts(row: Row) -> Held | str:
 
 
 def plain(row: Labelled | Text) -> Held:
-    """Write a text, with its label where it has one."""
-    label = {"label": row.label} if isinstance(row, Labelled) else {}
-    return Held(({"text": row.text, **label},))
+    """Write a text, with its label where it has one; a list of labels stays a list."""
+    if isinstance(row, Text):
+        return Held(({"text": row.text},))
+    label = row.label if row.listed is None else list(row.listed)
+    return Held(({"text": row.text, "label": label},))
 
 
 def turns(messages: tuple[Message, ...]) -> list[Fields]:

@@ -10,9 +10,9 @@ from tunefork.data.convert import shapes
 from tunefork.data.convert.sharegpt import sharegpt
 from tunefork.data.example import Kind
 
-# What a column holds: text, true or false, a list of turns, a list of sharegpt's turns, a list of
+# What a column holds: text, a list of texts, true or false, a list of turns, a list of sharegpt's turns, a list of
 # pairs of texts, any JSON, or an object of turns and tools.
-Column = Literal["text", "bool", "turns", "from_value", "rounds", "json", "input"]
+Column = Literal["text", "texts", "bool", "turns", "from_value", "rounds", "json", "input"]
 Columns = Mapping[str, Column]
 
 
@@ -33,6 +33,7 @@ TABLE_COLUMNS: dict[Kind, Columns] = {
     "text": {"text": "text"},
     "prompts": {"system": "text", "prompt": "text", "item": "json"},
 }
+LISTED_LABELS: Columns = {"text": "text", "label": "texts"}
 NATURAL_COLUMNS: dict[Kind, Columns] = {
     "chat": {"messages": "turns", "tools": "json"},
     "preference": {"prompt": "turns", "chosen": "turns", "rejected": "turns", "tools": "json"},
