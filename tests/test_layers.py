@@ -102,3 +102,9 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     code = "import sys, tunefork.cli, tunefork.cli.app; print(sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not [name for name in HEAVY | {"numpy", "scipy"} if f"'{name}'" in found.stdout]
+
+
+def test_training_loads_no_web_server() -> None:
+    code = "import sys, tunefork.workflow.run; print(sorted(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [name for name in ("fastapi", "starlette", "uvicorn") if f"'{name}'" in found.stdout]

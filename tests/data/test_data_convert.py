@@ -47,7 +47,7 @@ GOOD: list[dict[str, Any]] = [
 ]
 LABELS = [{"text": "Hi, you", "label": "greeting"}, {"text": "Bye", "label": "parting"}]
 LISTED = [{"text": "My card?", "labels": ["card", "post"]}, {"text": "Hm.", "labels": []}]
-MIXED = [*LABELS, {"text": "Bye, you", "label": ["greeting", "parting"]}]
+MIXED: list[dict[str, Any]] = [*LABELS, {"text": "Bye, you", "label": ["greeting", "parting"]}]
 TEXTS = [{"text": "Once\nupon"}, {"text": '"a", time'}]
 
 

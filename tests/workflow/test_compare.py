@@ -11,12 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx2
 import pytest
 
 from tests.cli.command import call
 from tests.projects import small_probe, write_lines, write_project
 from tests.retrieval.papers import write_pdf
-from tunefork.core.errors import ModelError, UsageError
+from tunefork.core.errors import ModelError, RemoteError, UsageError
 from tunefork.core.events import Event, Noted, Warned, no_sink
 from tunefork.inference import ChatModel
 from tunefork.registry import find_model, last_evaluation, list_models, open_registry, promote
@@ -236,6 +237,8 @@ class _Server(BaseHTTPRequestHandler):
             self.is_over.wait(20)
         elif isinstance(reply, int):
             self._send(reply, {"error": {"message": "busy"}})
+        elif isinstance(reply, dict):
+            self._send(200, reply)
         else:
             choice = {"message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
             usage = {"prompt_tokens": 9, "completion_tokens": 3}
@@ -258,8 +261,7 @@ def server() -> Iterator[Reference]:
     found = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
     thread = threading.Thread(target=found.serve_forever)
     thread.start()
-    given = reference_at(f"http://127.0.0.1:{found.server_port}", None)
-    yield replace(given, timeout_s=5.0, wait=lambda _: None)
+    yield reference_at(f"http://127.0.0.1:{found.server_port}", None)
     _Server.is_over.set()
     found.shutdown()
     thread.join()
@@ -269,10 +271,9 @@ def server() -> Iterator[Reference]:
 def test_a_reference_is_asked_and_sent_nothing_but_questions_and_goal(
     tmp_path: Path, server: Reference
 ) -> None:
-    _Server.replies = ["Ashson.", 503, "Birchson."]  # busy once, and asked again
-    result = compare_project(
-        _project(tmp_path / "towns"), wanted("base", reference=server), sink=no_sink
-    )
+    _Server.replies = [503, "Ashson.", "Birchson."]  # busy at first, and asked again
+    chosen = wanted("base", reference=replace(server, model="big"))
+    result = compare_project(_project(tmp_path / "towns"), chosen, sink=no_sink)
     rung = result["rungs"]["reference"]
     assert rung["score"] == 0.5
     assert rung["settings"] == "big"
@@ -289,16 +290,23 @@ def test_a_reference_is_asked_and_sent_nothing_but_questions_and_goal(
 @pytest.mark.parametrize(
     ("replies", "said"),
     [
-        (["slow"] * 3, "no reply within 0.2 seconds, 3 times"),
-        ([503] * 3, "it refused with 503: busy"),
-        ([401], "it refused with 401: busy"),
+        (["slow"], "does not answer: timed out"),
+        ([503], "says 503: busy"),
+        ([401], "asks for a key"),
+        ([{"choices": []}], "answered with no chat completion"),
     ],
 )
 def test_a_reference_that_fails_costs_its_rung_alone(
-    tmp_path: Path, server: Reference, replies: list[Any], said: str
+    tmp_path: Path,
+    server: Reference,
+    replies: list[Any],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("tunefork.workflow.service._TIMEOUT", httpx2.Timeout(0.2))
+    monkeypatch.setattr("tunefork.workflow.compare_reference._PATIENCE_S", 0.0)
     _Server.replies = replies
-    chosen = wanted("base", reference=replace(server, timeout_s=0.2, model="big"))
+    chosen = wanted("base", reference=server)
     seen: list[Event] = []
     result = compare_project(_project(tmp_path / "towns"), chosen, sink=seen.append)
     assert list(result["rungs"]) == ["base"]
@@ -306,10 +314,11 @@ def test_a_reference_that_fails_costs_its_rung_alone(
     assert any(said in event.message for event in seen if isinstance(event, Warned))
 
 
-def test_a_reference_that_is_down_is_told(server: Reference) -> None:
-    down = Reference("http://127.0.0.1:1/v1", "big", wait=lambda _: None)
-    with pytest.raises(ModelError, match="it cannot be reached"):
-        down.ask([[]], 8)
+@pytest.mark.parametrize("model", [None, "big"])
+def test_a_reference_that_is_down_is_told_at_once(model: str | None) -> None:
+    down = reference_at("http://127.0.0.1:1", model)
+    with pytest.raises(RemoteError, match="does not answer"), down.open(no_sink) as found:
+        found.ask([[]], 8)
 
 
 def test_a_key_for_a_reference_does_not_travel_in_the_clear(
@@ -318,7 +327,8 @@ def test_a_key_for_a_reference_does_not_travel_in_the_clear(
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     with pytest.raises(UsageError, match="in the clear"):
         reference_at("http://10.0.0.7:8000/v1", None)
-    assert reference_at("http://127.0.0.1:8000", None).url == "http://127.0.0.1:8000/v1"
+    here = reference_at("http://127.0.0.1:8000", None)
+    assert (here.address.url, here.address.key) == ("http://127.0.0.1:8000/v1", "secret")
 
 
 def test_what_cannot_be_asked_for_is_refused_at_once(tmp_path: Path) -> None:

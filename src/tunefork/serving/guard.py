@@ -9,7 +9,6 @@ server opens by itself.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunefork.core.errors import TuneforkError, UsageError
+from tunefork.core.loopback import is_loopback
 from tunefork.serving.callers import LOCAL_USER, Caller, scopes_for
 from tunefork.serving.errors import ApiError, from_error
 from tunefork.serving.keyring import Keyring, wrong_key
@@ -60,16 +60,6 @@ def check_address(host: str, access: Access, *, has_keys: bool) -> None:
             f"`{host}` can be reached from other machines, and no key is asked for",
             hint="make one with `tunefork keys create`, or listen at 127.0.0.1",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host's name or address is this machine alone."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class Guard:

@@ -112,23 +112,24 @@ class Climber:
 
     def on_reference(self, reference: Reference, today: str) -> list[Step]:
         """Ask a server's model; its answers are kept for a day."""
-        named = reference.named()
         system = (Message("system", self.goal),) if self.goal else ()
+        most_tokens = self.decoding.max_new_tokens
+        with reference.open(self.sink) as model:
 
-        def ask(conversations: Sequence[Sequence[Message]]) -> list[Said]:
-            asked = [(*system, *each) for each in conversations]
-            return named.ask(asked, self.decoding.max_new_tokens)
+            def ask(conversations: Sequence[Sequence[Message]]) -> list[Said]:
+                return model.ask([(*system, *each) for each in conversations], most_tokens)
 
-        asking = Asking(
-            "reference: golden questions",
-            [named.url, named.model, today, self.goal, self.decoding.max_new_tokens],
-            ask,
-            batch=1,
-            is_timed_alone=True,
-        )
-        climbed = self._graded("reference", collect(asking, self._conversations(), self.sink))
+            asking = Asking(
+                "reference: golden questions",
+                [reference.address.url, model.name, today, self.goal, most_tokens],
+                ask,
+                batch=1,
+                is_timed_alone=True,
+            )
+            found = collect(asking, self._conversations(), self.sink)
+        climbed = self._graded("reference", found)
         way = Way(Prompt(system=self.goal or None))
-        return [Step(climbed("a server", str(named.model), None), way, None)]
+        return [Step(climbed("a server", model.name, None), way, None)]
 
     def _best_prompt(self, chat: ChatModel, key: Any, name: str) -> Way:
         return best_prompt(self._searcher(chat, key, name), self.goal, self.rows.pool)

@@ -14,6 +14,7 @@ from tunefork.core.allocator import quick_allocator
 from tunefork.core.errors import RemoteError, UsageError
 from tunefork.core.events import Noted, Sink, Warned
 from tunefork.core.files import home
+from tunefork.core.loopback import is_loopback
 from tunefork.graders.sandbox import WALLS_ONLY
 from tunefork.inference.engine import EngineSettings
 from tunefork.models import find_base
@@ -23,7 +24,7 @@ from tunefork.serving.catalogue import Catalogue
 from tunefork.serving.context import Context
 from tunefork.serving.eval_runs import EvalParts, EvalRuns
 from tunefork.serving.graded import Programs
-from tunefork.serving.guard import Access, check_address, is_loopback
+from tunefork.serving.guard import Access, check_address
 from tunefork.serving.keeper import Keeper, Workers
 from tunefork.serving.keyring import Keyring
 from tunefork.serving.limits import Limits

@@ -21,7 +21,7 @@ import httpx2
 
 from tunefork.core.errors import RemoteError, UsageError
 from tunefork.core.events import Noted, Progress, Sink
-from tunefork.serving.guard import is_loopback
+from tunefork.core.loopback import is_loopback
 
 _TIMEOUT = httpx2.Timeout(120.0, connect=10.0)
 _PATIENCE_S = 600.0  # for a server that is away
@@ -234,13 +234,12 @@ class Service:
     def _asked(self, ask: Callable[[], httpx2.Response]) -> httpx2.Response:
         """Return the answer to a request, asked again as long as that may help.
 
-        A server that was never there is not waited for.
+        A server that has never answered is not waited for.
 
         Raises:
             RemoteError: It is refused, or the server stays away.
         """
-        patience_s = self._patience_s if self._has_answered else 0.0
-        end, pause_s, is_told = time.monotonic() + patience_s, 0.5, False
+        begin, pause_s, is_told = time.monotonic(), 0.5, False
         while True:
             try:
                 answer = ask()
@@ -256,7 +255,8 @@ class Service:
                 if not _may_help(answer):
                     raise failure
                 wait_s = max(_said_wait_s(answer), pause_s)
-            if time.monotonic() + wait_s > end:
+            patience_s = self._patience_s if self._has_answered else 0.0
+            if time.monotonic() + wait_s > begin + patience_s:
                 raise failure
             if not is_told:
                 is_told = True

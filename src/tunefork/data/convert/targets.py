@@ -10,8 +10,8 @@ from tunefork.data.convert import shapes
 from tunefork.data.convert.sharegpt import sharegpt
 from tunefork.data.example import Kind
 
-# What a column holds: text, a list of texts, true or false, a list of turns, a list of sharegpt's turns, a list of
-# pairs of texts, any JSON, or an object of turns and tools.
+# What a column holds: text, a list of texts, true or false, a list of turns, a list of sharegpt's
+# turns, a list of pairs of texts, any JSON, or an object of turns and tools.
 Column = Literal["text", "texts", "bool", "turns", "from_value", "rounds", "json", "input"]
 Columns = Mapping[str, Column]
 
