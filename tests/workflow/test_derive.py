@@ -303,6 +303,26 @@ def test_auto_is_lora_and_four_bits_where_that_does_not_fit(tmp_path: Path) -> N
         assert again.chosen.name == begun
 
 
+def test_auto_is_full_where_lora_would_be_about_as_large_as_the_base(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "vocab_size": 1000}
+    base = _base(tmp_path, **sizes)
+    much = 500_000  # tokens to learn, for a base of 1.8M parameters
+    found = _derive(_spec(), base, much, True)
+    lora = _derive(_spec(strategy="lora"), base, much, True)
+    assert lora.trainable.parameters > Body(base).n_parameters / 4
+    assert found.chosen.name == "full"
+    assert _origins(found)["strategy"] == ("full", "derived")
+    assert _derive(_spec(), base, much // 50, True).chosen.name == "lora"
+    # So it is only where it fits, where words are learned, and where nothing was begun otherwise.
+    short = _derive(_spec(strategy="full"), base, much, True, _machine(1))
+    tight = _machine(round((short.memory.total - 1) / 0.9))
+    assert _derive(_spec(), base, much, True, tight).chosen.name == "lora"
+    assert _derive(_spec(objective="dpo"), base, much, True).chosen.name == "lora"
+    for begun in ("lora", "qlora", "full"):
+        again = derive(_spec(), base, TrainingData(_rows(much)), machine=_LARGE, begun=begun)
+        assert again.chosen.name == begun
+
+
 @pytest.mark.parametrize("name", ["lora", "qlora", "prefix", "bottleneck", "full"])
 def test_what_is_settled_is_a_spec_that_derives_the_same(name: str, base: Base) -> None:
     found = _derive(_spec(strategy=name), base, 10_000, True)

@@ -172,6 +172,19 @@ def test_four_bits_are_recommended_where_lora_does_not_fit(spec: Path) -> None:
     assert "LoRA needs" in found["reason"]
 
 
+def test_full_is_recommended_where_lora_would_hardly_be_smaller(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunefork.workflow.rules.rank", lambda *_: 32)
+    found = plan(load_project(spec), gpu_of(1 << 30), probe=False, sink=no_sink)
+    assert found["recommended"] == "full"
+    assert found["reason"].count(". ") == 1
+    assert "of the base's parameters" in found["reason"]
+    *_, full = plan(load_project(spec), gpu_of(1), probe=False, sink=no_sink)["candidates"]
+    short = gpu_of(round((full["peak_bytes"] - 1) / 0.9))
+    assert plan(load_project(spec), short, probe=False, sink=no_sink)["recommended"] != "full"
+
+
 def test_a_probe_replaces_what_was_predicted(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(base: Base, chosen: ChosenSpec, *_: Any) -> Trial:
         if chosen.name == "lora":

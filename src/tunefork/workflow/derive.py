@@ -17,7 +17,13 @@ from tunefork.workflow.machine import Machine, this_machine
 from tunefork.workflow.objective_specs import FromRewards
 from tunefork.workflow.settle import Values, build, quantization_of, settle
 from tunefork.workflow.spec import Spec
-from tunefork.workflow.strategy_specs import AutoSpec, ChosenSpec, LoraSpec, PrefixSpec
+from tunefork.workflow.strategy_specs import (
+    AutoSpec,
+    ChosenSpec,
+    FullSpec,
+    LoraSpec,
+    PrefixSpec,
+)
 
 if TYPE_CHECKING:  # these import torch
     from tunefork.models import Base
@@ -31,6 +37,7 @@ _LEAST_AT_ONCE, _MOST_AT_ONCE = 512, {"cpu": 2048, "cuda": 32768}  # tokens
 _LEAST_TO_FIT = 128  # tokens at once, where memory is short
 _ROUND_TO = 64  # tokens
 PREFERRED = (LoraSpec(name="lora"), LoraSpec(name="qlora"))  # the first that fits
+_INSTEAD = FullSpec(name="full")  # where LoRA would be about as large as the base, and it fits
 
 
 @dataclass(frozen=True)
@@ -90,11 +97,20 @@ def derive(
     machine, body = machine or this_machine(), body or Body(base)
     if not isinstance(spec.strategy, AutoSpec):
         return _derive(spec, spec.strategy, body, data, machine)
-    for chosen in [each for each in PREFERRED if begun in (None, each.name)]:
-        found = _derive(spec, chosen, body, data, machine)
+    lora = _derive(spec, PREFERRED[0], body, data, machine)
+    order = (_INSTEAD, *PREFERRED) if outgrows(lora, body.n_parameters) else PREFERRED
+    for chosen in [each for each in order if begun in (None, each.name)]:
+        found = lora if chosen == PREFERRED[0] else _derive(spec, chosen, body, data, machine)
         if found.memory.total <= machine.usable_bytes:
             break
     return found
+
+
+def outgrows(lora: Derived, n_parameters: int) -> bool:
+    """Say whether LoRA would be about as large as the base; see `rules.outgrows`."""
+    assert isinstance(lora.chosen, LoraSpec), "no other is asked"
+    assert isinstance(lora.chosen.rank, int), "settled"
+    return rules.outgrows(lora.chosen.rank, lora.trainable.parameters, n_parameters)
 
 
 def _derive(

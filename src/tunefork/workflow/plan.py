@@ -13,7 +13,7 @@ from tunefork.core.events import Noted, Progress, Sink
 from tunefork.core.units import bytes_text
 from tunefork.models import Base
 from tunefork.training import TrainingData
-from tunefork.workflow.derive import PREFERRED, Derived, derive
+from tunefork.workflow.derive import PREFERRED, Derived, derive, outgrows
 from tunefork.workflow.estimate import Body
 from tunefork.workflow.machine import Machine
 from tunefork.workflow.objective_specs import FromRewards
@@ -123,9 +123,16 @@ def recommend(candidates: list[Candidate], machine: Machine) -> tuple[str | None
     """Return the strategy to choose, and why, in two sentences."""
     by_name = {candidate.strategy: candidate for candidate in candidates}
     lora, qlora = (by_name[chosen.name] for chosen in PREFERRED)
+    full = by_name["full"]
     here = f"the {bytes_text(machine.usable_bytes)} that may be used"
+    size, whole = (each.derived.trainable.parameters for each in (lora, full))
+    if full.fits and outgrows(lora.derived, whole):
+        return "full", (
+            f"LoRA of the rank that so much data ask for would hold {size / whole:.0%} of the "
+            "base's parameters, and save hardly any room. Full fine-tuning learns more from them, "
+            f"and fits, with {bytes_text(full.peak_bytes)} of {here}."
+        )
     if lora.fits:
-        full = by_name["full"]
         more = (
             f"full fine-tuning would take {_ratio(full, lora)} the memory"
             if full.fits

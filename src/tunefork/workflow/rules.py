@@ -46,8 +46,9 @@ _MOST_EPOCHS_OF_PROMPTS = 50  # each pass over the prompts draws other answers
 _VALIDATIONS = 15  # over a run that learns from rewards
 _REWARD_FACTOR = 0.4  # of the learning rate: each rollout has to be learned from near its policy
 WORD_FOR_WORD = ("sft", "pretrain")  # objectives that learn given words
-_MOST_RANK = 128
+_LEAST_RANK_OF_SMALL, _LEAST_RANK, _MOST_RANK = 8, 16, 128
 _ROOM = 2  # LoRA's parameters for each token that is learned from
+_MOST_SHARE = 0.25  # of the base's parameters, in an adapter
 PREFERENCES = ("dpo", "kto", "orpo", "simpo")  # objectives that compare or judge answers
 
 
@@ -89,10 +90,21 @@ def rank(hidden_size: int | None, per_rank: int = 1, n_learned: int = 0) -> int:
         n_learned: Tokens of an epoch that have to be predicted.
     """
     hidden = hidden_size or _SMALL_HIDDEN
-    least = 8 if hidden < _SMALL_HIDDEN else 16
+    least = _LEAST_RANK_OF_SMALL if hidden < _SMALL_HIDDEN else _LEAST_RANK
     wanted = 1 << math.ceil(math.log2(max(1.0, _ROOM * n_learned / per_rank)))
     most = 1 << int(math.log2(max(1, hidden // 4)))
     return max(least, min(wanted, _MOST_RANK, most))
+
+
+def outgrows(rank: int, adapter_parameters: int, base_parameters: int) -> bool:
+    """Say whether there is so much to learn that LoRA would be about as large as its base.
+
+    With more than a quarter of the base's parameters its file, in float32 beside a base in bf16,
+    is more than half as large as the base; and from so much data full fine-tuning learns more
+    (Biderman et al. 2024, arXiv 2405.09673; measured on customer support). The least rank is not
+    asked for by the data.
+    """
+    return rank > _LEAST_RANK and adapter_parameters > _MOST_SHARE * base_parameters
 
 
 def alpha(rank: int, *, is_rslora: bool) -> float:
