@@ -319,8 +319,10 @@ def test_auto_is_full_where_lora_would_be_about_as_large_as_the_base(tmp_path: P
     assert _derive(_spec(), base, much, True, tight).chosen.name == "lora"
     assert _derive(_spec(objective="dpo"), base, much, True).chosen.name == "lora"
     for begun in ("lora", "qlora", "full"):
-        again = derive(_spec(), base, TrainingData(_rows(much)), machine=_LARGE, begun=begun)
-        assert again.chosen.name == begun
+        for n_tokens in (much, 1000):
+            data = TrainingData(_rows(n_tokens))
+            again = derive(_spec(), base, data, machine=_LARGE, begun=begun)
+            assert again.chosen.name == begun
 
 
 @pytest.mark.parametrize("name", ["lora", "qlora", "prefix", "bottleneck", "full"])
