@@ -56,6 +56,7 @@ def test_stdout_only_when_asked(data: Path) -> None:
         {"prompt": row["question"], "completion": row["answer"]} for row in ROWS
     ]
     assert "3 rows read, 3 written to stdout" in called.err
+    assert called.out.endswith("}\n")  # so that more can be written behind it
 
 
 def test_a_map_of_the_command(tmp_path: Path) -> None:

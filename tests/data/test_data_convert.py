@@ -166,6 +166,9 @@ def test_labels_become_answers(tmp_path: Path) -> None:
     convert(_write(tmp_path / "a.jsonl", LABELS), "chat", tmp_path / "b.jsonl")
     first = json.loads((tmp_path / "b.jsonl").read_text().splitlines()[0])
     assert first["messages"][1] == {"role": "assistant", "content": "greeting"}
+    listed = convert(_write(tmp_path / "c.jsonl", LISTED), "chat", tmp_path / "d.jsonl")
+    assert (listed.kept, listed.refused) == (1, 1)
+    assert "it has no label" in next(iter(listed.reasons))
 
 
 @pytest.mark.parametrize("end", [".csv", ".parquet"])

@@ -150,6 +150,7 @@ def test_another_machine_can_be_named(spec: Path) -> None:
     ("arguments", "says"),
     [
         (["--gpu", "lots"], "`lots` is no size"),
+        (["--gpu", "24"], "`24` is no size"),
         (["--ram", "0GB"], "`0GB` is no size"),
         (["--gpu", "8GB", "--ram", "8GB"], "two machines"),
         (["--gpu", "8GB", "--probe"], "measures this machine"),
@@ -170,6 +171,20 @@ def test_four_bits_are_recommended_where_lora_does_not_fit(spec: Path) -> None:
     found = plan(project, gpu_of(round(between / 0.9)), probe=False, sink=no_sink)
     assert found["recommended"] == "qlora"
     assert "LoRA needs" in found["reason"]
+
+
+def test_what_fits_where_neither_lora_does_is_named(spec: Path) -> None:
+    project = load_project(spec)
+    peaks = {
+        each["strategy"]: each["peak_bytes"]
+        for each in plan(project, gpu_of(1), probe=False, sink=no_sink)["candidates"]
+    }
+    most = min(peaks["lora"], peaks["qlora"]) - 1
+    found = plan(project, gpu_of(round(most / 0.9)), probe=False, sink=no_sink)
+    fitting = [name for name, peak in peaks.items() if peak <= most]
+    assert "prefix" in fitting
+    assert found["recommended"] is None
+    assert f"ask for {' or '.join(f'`{name}`' for name in fitting)} by name" in found["reason"]
 
 
 def test_full_is_recommended_where_lora_would_hardly_be_smaller(

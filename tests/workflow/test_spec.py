@@ -79,6 +79,12 @@ _FAULTS: dict[str, tuple[str, int, str, str]] = {
     "missing": ("goal: a\n", 1, "`data` is missing", "add it"),
     "missing inside": ("goal: a\ndata: {replay: 0.1}\n", 2, "`data.train` is missing", "add it"),
     "wrong type": (_LEAST + "training:\n  epochs: [1]\n", 3, "`training.epochs` cannot be [1]", ""),
+    "a group's only line": (
+        "data: t.jsonl\n",
+        1,
+        "`data` cannot be 't.jsonl': it has keys of its own",
+        "write `data: {train: …}`",
+    ),
     "a word": (_LEAST + "training:\n  epochs: lots\n", 3, "'lots'", "default"),
     "too small": (_LEAST + "training: {epochs: 0}\n", 2, "greater than or equal to 1", ""),
     "too large": ("data:\n  train: a\n  replay: 1.0\n", 3, "less than 1", ""),

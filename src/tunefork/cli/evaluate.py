@@ -31,7 +31,7 @@ def evaluate(
         typer.echo(f"{mark}  {answer['question']}")
         typer.echo(f"       {' '.join(answer['answer'].split())}")
         if not answer["passed"]:
-            typer.echo(f"       expected: {answer['detail']}")
+            typer.echo(f"       why: {answer['detail']}")
     typer.echo(
         f"{result['score']:.1%} of {result['questions']} questions "
         f"({result['low']:.1%} to {result['high']:.1%})"

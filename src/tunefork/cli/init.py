@@ -107,10 +107,15 @@ def _tell(result: dict[str, Any], json: bool) -> None:
 
 def _golden_text(golden: dict[str, Any]) -> str:
     forms = ", ".join(f"{count} {form}" for form, count in golden["forms"].items())
+    left = golden["rows_left_out"]
     lines = [
-        f"{golden['questions']} golden questions about {golden['groups']} facts ({forms}), held "
-        f"out of {golden['training_rows']:,} rows to train on."
+        f"{golden['questions']} golden questions about {golden['groups']} facts ({forms}); "
+        f"{golden['training_rows']:,} rows to train on."
     ]
+    if left:
+        lines.append(
+            f"{left:,} rows are in neither: they are too like a question that is held out."
+        )
     wanted, needed = f"{100 * golden['gain']:.0f} points", golden["groups_needed"]
     if golden["is_enough"]:
         lines.append(f"That is enough to see a gain of {wanted} in four cases of five.")

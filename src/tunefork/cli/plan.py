@@ -15,6 +15,8 @@ _PARTS = {
     "activations": ("activations", "head"),
 }
 
+_WIDE = 96  # columns of a terminal
+
 
 def plan(
     spec: SpecPath,
@@ -71,17 +73,20 @@ def _print(result: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     machine = result["machine"]
+    mixed_in = result["replayed_rows"]
+    rows = f"{result['rows']:,} rows" + (f" and {mixed_in:,} general ones" if mixed_in else "")
     console.print(
         f"On {machine['name']} with {bytes_text(machine['free_bytes'])} free of "
-        f"{bytes_text(machine['memory_bytes'])}: {result['rows']:,} rows, "
+        f"{bytes_text(machine['memory_bytes'])}: {rows}, "
         f"{result['tokens_per_epoch']:,} tokens an epoch, the longest row "
         f"{result['longest_row']:,}",
         soft_wrap=True,
     )
+    shown_parts = _PARTS if console.width >= _WIDE else {}
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for column in ("trained", "file", "memory", *_PARTS, "time", "fits"):
-        table.add_column(column, justify="right")
+    for column in ("trained", "file", "memory", *shown_parts, "time", "fits"):
+        table.add_column(column, justify="right", no_wrap=True)
     for found in result["candidates"]:
         name, seconds = found["strategy"], found["seconds"]
         is_best = name == result["recommended"]
@@ -92,14 +97,19 @@ def _print(result: dict[str, Any]) -> None:
             bytes_text(found["peak_bytes"]) + ("" if found["measured"] else "*"),
             *(
                 bytes_text(sum(found["memory"][part] for part in parts))
-                for parts in _PARTS.values()
+                for parts in shown_parts.values()
             ),
             "?" if seconds is None else duration_text(seconds),
             "yes" if found["fits"] else "no",
             style="bold" if is_best else "",
         )
     console.print(table)
-    console.print("* predicted; the parts always are. A run may end earlier than the time says.")
+    console.print("* predicted; its parts always are. A run may end earlier than the time says.")
+    if not shown_parts:
+        console.print("A wider terminal shows what the memory is made of, and so does `--json`.")
+    if not machine["is_this"]:
+        has = " It is taken to have tcmalloc." if machine["device"] == "cpu" else ""
+        console.print(f"? Only this machine can be timed.{has}")
     if machine["wastes_memory"]:
         console.print(
             "The C library's own allocator leaves gaps: with tcmalloc (on Debian and Ubuntu "
@@ -112,7 +122,7 @@ def _print(result: dict[str, Any]) -> None:
             console.print(f"{found['strategy']}: {found['note']}", soft_wrap=True, markup=False)
     console.print()
     console.print(
-        f"Recommended: {result['recommended'] or 'nothing fits'}. {result['reason']}",
+        f"Recommended: {result['recommended'] or 'none'}. {result['reason']}",
         markup=False,
     )
     _print_settings(result, console)

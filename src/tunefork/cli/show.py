@@ -87,8 +87,11 @@ class TalkSink:
         elif isinstance(event, events.StepDone):
             self._step(event)
         elif isinstance(event, events.Validated):
-            best = " (best)" if event.is_best else ""
-            self._validation = f"  held-out {event.loss:.3f}{_metrics_text(event.metrics)}{best}"
+            best = "best, " if event.is_best else ""
+            self._validation = (
+                f"  held-out {event.loss:.3f}{_metrics_text(event.metrics)} "
+                f"({best}step {event.step})"
+            )
         elif isinstance(event, events.Warned):
             talk.print(f"[yellow]warning:[/] {escape(event.message)}", soft_wrap=True)
         elif isinstance(event, events.Noted):

@@ -23,6 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+_MOST_DETAILS = 20  # lines for people; `--json` has all
+
 
 @dataclass(frozen=True)
 class Where:
@@ -57,7 +59,10 @@ class TuneforkError(Exception):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        lines = [place + self.message, *self.details]
+        more = len(self.details) - _MOST_DETAILS
+        lines = [place + self.message, *self.details[:_MOST_DETAILS]]
+        if more > 0:
+            lines.append(f"and {more:,} more")
         if self.hint:
             lines.append(f"hint: {self.hint}")
         return "\n".join(lines)

@@ -56,7 +56,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         UsageError: It says no size.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt])(i?)b?\s*", text, re.IGNORECASE)
     if found is None or not float(found[1]):
         raise UsageError(f"`{text}` is no size of memory", hint="write it as 24GB")
     unit = 1024.0 if found[3] else 1000.0

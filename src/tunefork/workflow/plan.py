@@ -111,6 +111,7 @@ def plan(project: Project, machine: Machine, *, probe: bool, sink: Sink) -> dict
         "machine": machine.as_dict(),
         "base": prepared.base.name,
         "rows": len(prepared.data.rows),
+        "replayed_rows": prepared.data.n_replayed,
         "tokens_per_epoch": prepared.data.tokens_per_epoch,
         "longest_row": int(prepared.data.together().lengths.max(initial=0)),
         "candidates": [candidate.as_dict() for candidate in found],
@@ -148,9 +149,11 @@ def recommend(candidates: list[Candidate], machine: Machine) -> tuple[str | None
             f"{needed} QLoRA keeps the base in four bits and fits with "
             f"{bytes_text(qlora.peak_bytes)}, at nearly the same loss."
         )
+    others = " or ".join(f"`{each.strategy}`" for each in candidates if each.fits)
+    less = f"ask for {others} by name, " if others else ""
     return None, (
-        f"{needed} Not even QLoRA fits, with {bytes_text(qlora.peak_bytes)}: choose a smaller "
-        "base, lower `training.max_length`, or use a larger machine."
+        f"{needed} QLoRA does not fit either, with {bytes_text(qlora.peak_bytes)}: {less}choose a "
+        "smaller base, lower `training.max_length`, or use a larger machine."
     )
 
 

@@ -14,6 +14,8 @@ from tunefork.core.errors import SpecError, Where, did_you_mean
 from tunefork.workflow.spec_file import line_of
 from tunefork.workflow.spec_part import Part, is_part, parts_by_name
 
+_NO_KEYS = {"model_type", "model_attributes_type"}  # pydantic's names of the problem
+
 
 def explain(
     error: ValidationError, spec: type[Part], path: Path, tree: yaml.Node | None
@@ -76,7 +78,15 @@ def _explain(item: Any, place: _Place, where: Where) -> SpecError:
         tag = str(item["ctx"]["tag"])
         hint = did_you_mean(tag, list(place.choices)) or f"use one of {', '.join(place.choices)}"
         return SpecError(f"there is no {place.keys[-1]} `{tag}`", where=where, hint=hint)
-    reason = str(item["msg"]).removeprefix("Input ")
+    field = place.part.model_fields.get(place.keys[-1]) if place.keys else None
+    if field is not None and is_part(field.annotation) and item["type"] in _NO_KEYS:
+        known = list(field.annotation.model_fields)
+        return SpecError(
+            f"`{place.name}` cannot be {_shown(item['input'])}: it has keys of its own",
+            where=where,
+            hint=f"write `{place.keys[-1]}: {{{known[0]}: …}}`; its keys are {', '.join(known)}",
+        )
+    reason = str(item["msg"]).removeprefix("Input ").split(", unable to parse")[0]
     return SpecError(
         f"`{place.name}` cannot be {_shown(item['input'])}: it {reason}",
         where=where,

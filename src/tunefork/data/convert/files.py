@@ -74,9 +74,12 @@ def open_rows(out: Path, columns: Columns) -> Iterator[Rows]:
             raise
 
 
-def stdout_rows() -> Rows:
-    """Return JSON lines on stdout."""
-    return _Lines(sys.stdout, "", "\n", "")
+@contextlib.contextmanager
+def stdout_rows() -> Iterator[Rows]:
+    """Write JSON lines to stdout."""
+    rows = _Lines(sys.stdout, "", "\n", "\n")
+    yield rows
+    rows.finish()
 
 
 def _rows(file: IO[bytes], out: Path, columns: Columns) -> Rows:

@@ -104,7 +104,7 @@ def convert(
         raise _nothing_kept(path, counts)
     shape, columns = _shape(to, first, is_table)
     with contextlib.ExitStack() as stack:
-        file = stdout_rows() if out is None else stack.enter_context(open_rows(out, columns))
+        file = stack.enter_context(stdout_rows() if out is None else open_rows(out, columns))
         for row in chain([first], rows):
             _write(row, shape, file, counts)
             if is_strict and counts.refused:

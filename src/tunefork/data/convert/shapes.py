@@ -50,6 +50,8 @@ def conversation(row: Row) -> Conversation | str:
             return "the answer is judged bad, so it is none to learn"
         return Conversation((*row.prompt, *row.completion), row.tools, ("the judgement",))
     if isinstance(row, Labelled):
+        if not row.label:
+            return "it has no label, so there is no answer to learn"
         return Conversation((Message("user", row.text), Message("assistant", row.label)))
     if isinstance(row, Prompt):
         return "a prompt without an answer is no conversation"
