@@ -165,7 +165,7 @@ def test_what_holds_comes_first() -> None:
 def test_undecided_says_how_many_more() -> None:
     evidence = replace(GOOD, paired=paired(0.1, -0.1, 0.3, 0.3))
     (first, *_) = decide(evidence, GateSettings()).reasons
-    assert "add about 90 questions, each about another fact" in first
+    assert "about 90 more questions, each about another fact, would settle it" in first
     far = replace(GOOD, paired=paired(0.0499, -0.2, 0.3, 0.3))
     assert "more than 10,000 questions" in decide(far, GateSettings()).reasons[0]
     never = replace(GOOD, paired=paired(0.0, -0.2, 0.2, 1.0))

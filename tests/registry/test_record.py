@@ -172,7 +172,10 @@ def test_runs_and_models_are_listed_shown_and_compared(registry: Registry, tmp_p
         names = [file["name"] for file in model["bundle"]["weights"]]
         assert names == ["adapter_config.json", "adapter_model.safetensors"]
         assert diff_models(session, "first", "first")["same"]
-        assert set(diff_models(session, "first", "second")["changes"]) == {"model", "weights"}
+        assert set(diff_models(session, "first", "second")["changes"]) == {
+            "model",
+            "weights.adapter_model.safetensors",
+        }
         assert diff_runs(session, "first", "second")["same"]  # made from the same things
         for find, error in (
             (show_run, RunError),

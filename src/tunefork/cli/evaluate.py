@@ -32,7 +32,8 @@ def evaluate(
         typer.echo(f"       {' '.join(answer['answer'].split())}")
         if not answer["passed"]:
             typer.echo(f"       why: {answer['detail']}")
+    n_right = sum(answer["passed"] for answer in result["answers"])
     typer.echo(
-        f"{result['score']:.1%} of {result['questions']} questions "
+        f"{n_right} of {result['questions']} right; score {result['score']:.1%} "
         f"({result['low']:.1%} to {result['high']:.1%})"
     )

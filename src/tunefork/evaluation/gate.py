@@ -146,7 +146,8 @@ def more_questions(
         return "the gain lies on the line itself, and no number of questions can settle that"
     if groups > _MANY_QUESTIONS:
         return f"it would take more than {_MANY_QUESTIONS:,} questions about other facts"
-    return f"add about {groups:,} question{'s' if groups > 1 else ''}, each about another fact"
+    plural = "s" if groups > 1 else ""
+    return f"about {groups:,} more question{plural}, each about another fact, would settle it"
 
 
 def _held_out(losses: LossResult | tuple[float, float] | None, is_reward: bool) -> _Finding:

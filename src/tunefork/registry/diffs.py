@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from tunefork.registry.aliases import verdict_of
 from tunefork.registry.datasets import rows_of
+from tunefork.registry.files import files_of
 from tunefork.registry.names import find_model, find_run, find_version
 from tunefork.registry.objects import ObjectStore
 from tunefork.registry.rows import compare_rows, examples
@@ -55,7 +56,8 @@ def diff_models(session: Session, before: str, after: str) -> dict[str, Any]:
             {
                 "model": model.name,
                 "base": model.base_hash,
-                "weights": model.weights_hash,
+                # File by file: the weights may be the same where what is noted beside them is not.
+                "weights": _file_hashes(session, model.weights_hash),
                 "system_prompt": model.system_prompt,
                 "examples": model.examples,
                 "index": model.index_hash,
@@ -66,6 +68,12 @@ def diff_models(session: Session, before: str, after: str) -> dict[str, Any]:
             }
         )
     return _diff(before, after, *pair)
+
+
+def _file_hashes(session: Session, folder_hash: str | None) -> dict[str, str]:
+    if folder_hash is None:
+        return {}
+    return {file.name: blob.hash for file, blob in files_of(session, folder_hash)}
 
 
 def _comparable(session: Session, run: Run) -> dict[str, Any]:

@@ -30,9 +30,11 @@ _NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # with double quantization, blocks of 
 # Blocks of ever other sizes come and go, and the allocator cannot use every gap between them; rows
 # are padded to the longest of their group. Fitted with the next over 14 trainings (`docs/plan.md`).
 _WASTE = 0.06
-# The gaps that glibc's allocator leaves: MB for the 0.6th power of the MB that come and go.
-_GLIBC_WASTE, _GLIBC_POWER = 5.5, 0.6
-_CODE_BYTES = 105_000_000  # libraries that are read once training begins, and compiled kernels
+# The gaps that glibc's allocator leaves: in bf16, MB for the 0.6th power of the MB that come and go;
+# in float32, a share of them.
+_GLIBC_WASTE, _GLIBC_POWER, _GLIBC_SHARE = 5.5, 0.6, 0.1
+# Libraries that are read once training begins, and kernels that bf16 compiles for sizes of products.
+_CODE_BYTES, _FLOAT32_CODE_BYTES = 105_000_000, 30_000_000
 _QUANTIZED_CODE_BYTES = 47_000_000  # those of four-bit numbers, on top
 _CONTEXT_BYTES = 600_000_000  # what CUDA takes for itself and its kernels
 _HEADER_BYTES_PER_TENSOR = 90  # name, format, shape and place in a safetensors file
@@ -163,7 +165,7 @@ def estimate(
         gradients += max(0, width * n_trained - passing)
         passing += width * n_trained
     if machine.wastes_memory:
-        activations += round(_GLIBC_WASTE * 1e6 * (passing / 1e6) ** _GLIBC_POWER)
+        activations += _gaps(passing, width)
     in_weights = 4 if is_full and not has_masters else 0  # trained weights that are base weights
     weights, code = _weight_bytes(body, settled, width), _code_bytes(settled, machine)
     # Four bits are made from the file's own pages, on the processor in any case.
@@ -177,6 +179,13 @@ def estimate(
         code=code,
         loading=weights + code + from_file,
     )
+
+
+def _gaps(passing: int, width: int) -> int:
+    """Return what glibc's allocator cannot use again of the bytes that come and go."""
+    if width == 4:
+        return round(_GLIBC_SHARE * passing)
+    return round(_GLIBC_WASTE * 1e6 * (passing / 1e6) ** _GLIBC_POWER)
 
 
 def _kept_bytes(
@@ -215,7 +224,8 @@ def _weight_bytes(body: Body, settled: ChosenSpec, width: int) -> int:
 def _code_bytes(settled: ChosenSpec, machine: Machine) -> int:
     if machine.device == "cuda":
         return _CONTEXT_BYTES
-    return _CODE_BYTES + (_QUANTIZED_CODE_BYTES if settled.name == "qlora" else 0)
+    code = _CODE_BYTES if machine.bytes_per_number < 4 else _FLOAT32_CODE_BYTES
+    return code + (_QUANTIZED_CODE_BYTES if settled.name == "qlora" else 0)
 
 
 def heaviest_rows(lengths: NDArray[np.int64], micro_tokens: int) -> list[list[int]]:
