@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -30,10 +31,10 @@ _NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # with double quantization, blocks of 
 # Blocks of ever other sizes come and go, and the allocator cannot use every gap between them; rows
 # are padded to the longest of their group. Fitted with the next over 14 trainings (`docs/plan.md`).
 _WASTE = 0.06
-# The gaps that glibc's allocator leaves: in bf16, MB for the 0.6th power of the MB that come and go;
-# in float32, a share of them.
+# The gaps that glibc's allocator leaves: in bf16, MB for the 0.6th power of the MB that come and
+# go; in float32, a share of them.
 _GLIBC_WASTE, _GLIBC_POWER, _GLIBC_SHARE = 5.5, 0.6, 0.1
-# Libraries that are read once training begins, and kernels that bf16 compiles for sizes of products.
+# Libraries that are read once training begins, and kernels that bf16 compiles for each size.
 _CODE_BYTES, _FLOAT32_CODE_BYTES = 105_000_000, 30_000_000
 _QUANTIZED_CODE_BYTES = 47_000_000  # those of four-bit numbers, on top
 _CONTEXT_BYTES = 600_000_000  # what CUDA takes for itself and its kernels
@@ -185,7 +186,7 @@ def _gaps(passing: int, width: int) -> int:
     """Return what glibc's allocator cannot use again of the bytes that come and go."""
     if width == 4:
         return round(_GLIBC_SHARE * passing)
-    return round(_GLIBC_WASTE * 1e6 * (passing / 1e6) ** _GLIBC_POWER)
+    return round(_GLIBC_WASTE * 1e6 * math.pow(passing / 1e6, _GLIBC_POWER))
 
 
 def _kept_bytes(
