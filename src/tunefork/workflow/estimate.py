@@ -33,7 +33,7 @@ _NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # with double quantization, blocks of 
 _WASTE = 0.06
 # The gaps that glibc's allocator leaves: in bf16, MB for the 0.6th power of the MB that come and
 # go; in float32, a share of them.
-_GLIBC_WASTE, _GLIBC_POWER, _GLIBC_SHARE = 5.5, 0.6, 0.1
+_GLIBC_WASTE, _GLIBC_POWER, _GLIBC_SHARE = 5.5, 0.6, 0.15
 # Libraries that are read once training begins, and kernels that bf16 compiles for each size.
 _CODE_BYTES, _FLOAT32_CODE_BYTES = 105_000_000, 30_000_000
 _QUANTIZED_CODE_BYTES = 47_000_000  # those of four-bit numbers, on top
