@@ -99,12 +99,15 @@ def test_nothing_assigns_into_other_packages() -> None:
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:
-    code = "import sys, tunefork.cli, tunefork.cli.app; print(sorted(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not [name for name in HEAVY | {"numpy", "scipy"} if f"'{name}'" in found.stdout]
+    assert not _loaded_with("tunefork.cli, tunefork.cli.app") & (HEAVY | {"numpy", "scipy"})
 
 
 def test_training_loads_no_web_server() -> None:
-    code = "import sys, tunefork.workflow.run; print(sorted(sys.modules))"
+    assert not _loaded_with("tunefork.workflow.run") & {"fastapi", "starlette", "uvicorn"}
+
+
+def _loaded_with(modules: str) -> set[str]:
+    """Return what a fresh process has loaded once it has imported modules."""
+    code = f"import sys, {modules}; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not [name for name in ("fastapi", "starlette", "uvicorn") if f"'{name}'" in found.stdout]
+    return set(found.stdout.split())

@@ -6,7 +6,7 @@ import re
 
 from tunefork.core.errors import UsageError
 
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 

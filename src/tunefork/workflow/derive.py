@@ -97,10 +97,12 @@ def derive(
     machine, body = machine or this_machine(), body or Body(base)
     if not isinstance(spec.strategy, AutoSpec):
         return _derive(spec, spec.strategy, body, data, machine)
+    for chosen in (_INSTEAD, *PREFERRED):
+        if chosen.name == begun:
+            return _derive(spec, chosen, body, data, machine)
     lora = _derive(spec, PREFERRED[0], body, data, machine)
-    is_full = begun == _INSTEAD.name or outgrows(lora, body.n_parameters)
-    order = (_INSTEAD, *PREFERRED) if is_full else PREFERRED
-    for chosen in [each for each in order if begun in (None, each.name)]:
+    order = (_INSTEAD, *PREFERRED) if outgrows(lora, body.n_parameters) else PREFERRED
+    for chosen in order:
         found = lora if chosen == PREFERRED[0] else _derive(spec, chosen, body, data, machine)
         if found.memory.total <= machine.usable_bytes:
             break
